@@ -1,0 +1,89 @@
+"""What a model is: its traits, and the five verbs of one-step diffusion.
+
+A window of a video goes through `initialise -> encode -> condition -> denoise -> decode`, in that
+order and once each (`models/step.py` does that). Everything between the verbs belongs to the model.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+from torch import Tensor
+
+Init = TypeVar("Init")
+Latent = TypeVar("Latent")
+Condition = TypeVar("Condition")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traits:
+    name: str
+    """Name on the command line."""
+    scale: int = 4
+    """Spatial factor of the network itself; other sizes are resampled from it."""
+    multiple_px: int = 1
+    """Input width and height must be multiples of this; the caller pads by replication and removes it exactly."""
+    minimum_px: int = 1
+    """Smallest input side the model takes; the caller pads up to it."""
+    window: int = 7
+    """Default source frames per call."""
+    overlap: int = 2
+    """Default source frames two neighbouring windows share."""
+    minimum_window: int = 1
+    """Fewest source frames per call; a shorter shot is padded by repeating its last frame."""
+    join: Literal["discard", "crossfade"] = "crossfade"
+    """How the shared frames of two windows become one: each half from the window in which it lies deeper, or a fade."""
+    tile_px: int = 0
+    """Default tile side in input pixels; 0: whole frames."""
+    tile_overlap_px: int = 16
+    """Input pixels two tiles share: at least what the receptive field needs, blended by a ramp."""
+    wants_context: bool = False
+    """Whether `Request.context` must hold the whole frames of the window while a tile is processed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What is asked of a model for one window."""
+
+    fps_factor: int = 2
+    """Output frames per input interval: 1, 2 or 4."""
+    detail: float = 1.0
+    """Strength of the detail expert in [0, 1]; 0 is faithful, 1 is full."""
+    seed: int = 0
+    """Seed of this call's own generator, for models that sample; equal seeds give equal output."""
+    context: Tensor | None = None
+    """The window's whole frames, [B, T, 3, h, w] in [0, 1], where `Traits.wants_context` and tiles are in use."""
+
+
+class OneStepModel(Protocol[Init, Latent, Condition]):
+    """A one-step space-time super-resolution network, loaded on a device.
+
+    Input frames are [B, T, 3, h, w], RGB, float32 in [0, 1], on the model's device. The result of `decode` is
+    [B, (T - 1) * fps_factor + 1, 3, scale * h, scale * w], float32, RGB in [0, 1], where frame `k * fps_factor` is
+    input frame k. Members of a batch never influence each other.
+    """
+
+    traits: Traits
+
+    def initialise(self, frames: Tensor, request: Request) -> Init:
+        """Return the initial video: intermediate frames inserted, still without new detail."""
+        ...
+
+    def encode(self, init: Init, request: Request) -> Latent:
+        """Return the initial video's latent, which stands for the noisy latent."""
+        ...
+
+    def condition(self, init: Init, latent: Latent, request: Request) -> Condition:
+        """Return everything else the denoiser looks at."""
+        ...
+
+    def denoise(self, latent: Latent, condition: Condition, request: Request) -> Latent:
+        """Return the clean latent from one evaluation of the network."""
+        ...
+
+    def decode(self, latent: Latent, init: Init, request: Request) -> Tensor:
+        """Return the output frames."""
+        ...
+
+    def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
+        """Return an upper estimate of the bytes one window of this size needs beyond the weights."""
+        ...
