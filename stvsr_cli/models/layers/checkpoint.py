@@ -1,0 +1,183 @@
+"""Checkpoints read and loaded strictly: every tensor that takes effect is there, in the right shape, and none besides.
+
+Safetensors, whole or in shards behind an index, and pickles read with `weights_only=True`, which run no code.
+"""
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from stvsr_cli.errors import ModelError
+
+INDEX_SUFFIX = ".safetensors.index.json"
+PICKLE_SUFFIXES = (".pkl", ".pt", ".pth", ".bin", ".ckpt")
+NUM_NAMES_SHOWN = 5
+
+Ignore = Callable[[str], bool] | Collection[str]
+Renames = Iterable[tuple[str, str]]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint by name, on the CPU and in the precision of the file.
+
+    path: a safetensors file, an index (`*.safetensors.index.json`), a pickle of a flat state dict, or a folder
+    that holds one of the first two. Raises ModelError if it is absent, damaged, ambiguous or not a state dict.
+    """
+    if path.is_dir():
+        path = _find_in_folder(path)
+    if not path.is_file():
+        raise ModelError(f"No checkpoint at {path}.", hint="Check the path, or fetch it with `stvsr models pull`.")
+    if path.name.endswith(INDEX_SUFFIX):
+        return _read_shards(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    tensors = read_pickle(path)
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise ModelError(f"{path} is not a flat table of tensors.", hint="Expected a state dict.")
+    return tensors
+
+
+def read_pickle(path: Path) -> Any:
+    """Return what a `torch.save` file holds, read with `weights_only=True`: tensors and plain values, no code run.
+
+    Raises ModelError if the file is absent, damaged, or wants to run code.
+    """
+    if path.suffix not in PICKLE_SUFFIXES:
+        raise ModelError(
+            f"{path} has the unknown suffix {path.suffix!r}.",
+            hint=f"Known: .safetensors, {', '.join(PICKLE_SUFFIXES)}.",
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ModelError(f"No checkpoint at {path}.") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{path} cannot be read as weights: {reason}", hint="It is damaged, or holds more than weights; refused."
+        ) from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a model's `config.json` as a table. Raises ModelError if it is absent or not a JSON object."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"No configuration at {path}.", hint="The folder is not a complete download.") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not a JSON object.")
+    return config
+
+
+def load_strict(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    what: str,
+    ignore: Ignore = (),
+    renames: Renames = (),
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Load `tensors` into `module`; every name and shape must match both ways.
+
+    what: how messages call the checkpoint. ignore: a predicate, or a collection of name prefixes, of tensors in the
+    file that take no effect; applied to the file's own names. renames: pairs of (regular expression, replacement),
+    applied in order to the names that remain. device, dtype: where the tensors go and as what; by default the file's.
+    Works on modules built on the meta device: the tensors are assigned, not copied.
+    Raises ModelError naming the first five missing, unexpected or misshapen tensors.
+    """
+    renamed = _renamed(tensors, what, ignore, list(renames))
+    expected = module.state_dict()
+    check_names(expected, renamed, what=what)
+    misshapen = [
+        f"{name} {list(tensor.shape)} (expected {list(expected[name].shape)})"
+        for name, tensor in renamed.items()
+        if tensor.shape != expected[name].shape
+    ]
+    if misshapen:
+        raise ModelError(f"{what} has {_listed('misshapen', misshapen)}.", hint="It belongs to another configuration.")
+    state = {
+        name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+        for name, tensor in renamed.items()
+    }
+    module.load_state_dict(state, strict=True, assign=True)
+
+
+def check_names(expected: Iterable[str], found: Iterable[str], *, what: str) -> None:
+    """Raise ModelError, with the first five names of each kind, unless the two sets of names are the same."""
+    expected, found = dict.fromkeys(expected), dict.fromkeys(found)
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    faults = [_listed(kind, names) for kind, names in (("missing", missing), ("unexpected", unexpected)) if names]
+    if faults:
+        raise ModelError(f"{what} has {'; '.join(faults)}.", hint="It is damaged, or belongs to another configuration.")
+
+
+def _renamed(
+    tensors: Mapping[str, Tensor], what: str, ignore: Ignore, renames: list[tuple[str, str]]
+) -> dict[str, Tensor]:
+    ignored = ignore if callable(ignore) else (lambda name, prefixes=tuple(ignore): name.startswith(prefixes))
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if ignored(name):
+            continue
+        target = name
+        for pattern, replacement in renames:
+            target = re.sub(pattern, replacement, target)
+        if target in renamed:
+            raise ModelError(f"{what} holds {target} twice, the second time as {name}.")
+        renamed[target] = tensor
+    return renamed
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    shown = ", ".join(names[:NUM_NAMES_SHOWN])
+    more = f", and {len(names) - NUM_NAMES_SHOWN} more" if len(names) > NUM_NAMES_SHOWN else ""
+    return f"{len(names)} {kind} tensor{'s' if len(names) > 1 else ''}: {shown}{more}"
+
+
+def _find_in_folder(folder: Path) -> Path:
+    """Return the one index, or else the one safetensors file, of a folder."""
+    for pattern in (f"*{INDEX_SUFFIX}", "*.safetensors"):
+        found = sorted(folder.glob(pattern))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(path.name for path in found[:NUM_NAMES_SHOWN])
+            raise ModelError(f"{folder} holds several checkpoints: {names}.", hint="Keep one, or name the file.")
+    raise ModelError(f"{folder} holds no safetensors file.", hint="The folder is not a complete download.")
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    weight_map = read_config(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise ModelError(f"{index} has no weight_map.", hint="The index is damaged.")
+    tensors: dict[str, Tensor] = {}
+    for shard in sorted(set(weight_map.values())):
+        path = index.parent / shard
+        if Path(shard).name != shard or not path.is_file():
+            raise ModelError(f"{index.name} names {shard!r}, which is not beside it.", hint="Fetch all the shards.")
+        tensors.update(_read_safetensors(path))
+    check_names(weight_map, tensors, what=str(index.parent))
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} cannot be read as safetensors: {error}", hint="It is damaged; fetch it again."
+        ) from error
+    return tensors
