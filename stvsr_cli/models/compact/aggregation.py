@@ -1,0 +1,121 @@
+"""Cross-frame context aggregation: intermediate frames from the keyframes around them, in pixel space.
+
+After DiffST (arXiv 2605.13182): frame prediction warps two keyframes on each side to the target time, frame fusion
+weighs them. The flow to the target time starts from the linear combination of Super SloMo (arXiv 1712.00080, eq. 4).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stvsr_cli.models.compact.flow import resize_flow
+from stvsr_cli.models.layers.warp import warp
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """Flow from each output frame to its neighbours, in latent positions."""
+
+    to_next: Tensor
+    """[B, T'-1, 2, H, W]: from frame i to frame i + 1."""
+    to_previous: Tensor
+    """[B, T'-1, 2, H, W]: from frame i + 1 to frame i."""
+
+
+def flow_from_between(forward: Tensor, backward: Tensor, time: float) -> tuple[Tensor, Tensor]:
+    """Flow from time t in (0, 1) to both keyframes, from the flow between the keyframes.
+
+    forward, backward: [N, 2, H, W]. Returns two of the same shape (Super SloMo, eq. 4).
+    """
+    t = time
+    return (
+        -(1 - t) * t * forward + t * t * backward,
+        (1 - t) * (1 - t) * forward - t * (1 - t) * backward,
+    )
+
+
+class ContextAggregation(nn.Module):
+    """Frame prediction and frame fusion for any time between two keyframes."""
+
+    def __init__(self, width: int = 40) -> None:
+        super().__init__()
+        self.refine = nn.Sequential(
+            nn.Conv2d(3 * 12 + 4 + 1, width, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(width, 4, 3, padding=1),
+        )
+        self.fuse = nn.Sequential(
+            nn.Conv2d(4 * 12 + 4 + 1, width, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(width, 4 * 4 + 12, 3, padding=1),
+        )
+        for head in (self.refine[-1], self.fuse[-1]):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, frames: Tensor, forward: Tensor, backward: Tensor, time: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the frames at `time` between all neighbouring keyframes, and the flow from there to both sides.
+
+        frames: [B, T, 3, h, w]; forward, backward: [B, T-1, 2, h/2, w/2], flow between keyframes in those positions.
+        Returns [B, T-1, 3, h, w] and twice [B, T-1, 2, h/2, w/2].
+        """
+        pairs = forward.shape[:2]
+        left, right = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
+        to_left, to_right = flow_from_between(forward.flatten(0, 1), backward.flatten(0, 1), time)
+        a, b = warp(left, resize_flow(to_left, 2), padding="border"), warp(right, resize_flow(to_right, 2), padding="border")
+        moment = torch.full_like(to_left[:, :1], time)
+        parts = [functional.pixel_unshuffle(x, 2) for x in (a - 0.5, b - 0.5, (a - b).abs())]
+        update = self.refine(torch.cat([*parts, to_left, to_right, moment], 1)).float()
+        to_left, to_right = to_left + update[:, :2], to_right + update[:, 2:]
+        predictions = self._predict(frames, forward, backward, to_left, to_right)  # 4 x [N, 3, h, w]
+        parts = [functional.pixel_unshuffle(x - 0.5, 2) for x in predictions]
+        fused = self.fuse(torch.cat([*parts, to_left, to_right, moment], 1)).float()
+        fused = functional.pixel_shuffle(fused, 2)  # [N, 4 + 3, h, w]
+        prior = fused.new_tensor([1 - time, time, 0.02, 0.02]).log().view(1, 4, 1, 1)
+        weights = (fused[:, :4] + prior).softmax(1)
+        blended = sum(weights[:, i : i + 1] * p for i, p in enumerate(predictions)) + fused[:, 4:]
+        return blended.unflatten(0, pairs), to_left.unflatten(0, pairs), to_right.unflatten(0, pairs)
+
+    @staticmethod
+    def _predict(frames: Tensor, forward: Tensor, backward: Tensor, to_left: Tensor, to_right: Tensor) -> list[Tensor]:
+        """Warp two keyframes on each side to the target time; at the ends of the window the nearest one twice."""
+        first = torch.cat([torch.zeros_like(backward[:, :1]), backward[:, :-1]], 1).flatten(0, 1)  # left -> before it
+        last = torch.cat([forward[:, 1:], torch.zeros_like(forward[:, :1])], 1).flatten(0, 1)  # right -> after it
+        before = torch.cat([frames[:, :1], frames[:, :-2]], 1).flatten(0, 1)
+        after = torch.cat([frames[:, 2:], frames[:, -1:]], 1).flatten(0, 1)
+        to_before = to_left + warp(first, to_left, padding="border")
+        to_after = to_right + warp(last, to_right, padding="border")
+        sources = (frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1), before, after)
+        flows = (to_left, to_right, to_before, to_after)
+        return [warp(s, resize_flow(f, 2), padding="border") for s, f in zip(sources, flows, strict=True)]
+
+
+def interleave(keyframes: Tensor, between: list[Tensor]) -> Tensor:
+    """Put the intermediate frames between the keyframes.
+
+    keyframes: [B, T, ...]; between: F - 1 tensors [B, T-1, ...] in order of time. Returns [B, (T-1)F + 1, ...].
+    """
+    if keyframes.shape[1] == 1 or not between:
+        return keyframes
+    groups = torch.stack([keyframes[:, :-1], *between], 2).flatten(1, 2)
+    return torch.cat([groups, keyframes[:, -1:]], 1)
+
+
+def neighbour_motion(forward: Tensor, backward: Tensor, to_left: list[Tensor], to_right: list[Tensor]) -> Motion:
+    """Flow between neighbouring output frames, along straight paths between the keyframes.
+
+    forward, backward: [B, T-1, 2, H, W] between keyframes; to_left, to_right: the same from each of the F - 1
+    intermediate times to its keyframes.
+    """
+    factor = len(to_left) + 1
+    nexts = [forward / factor] + [flow / (factor - j) for j, flow in enumerate(to_right, start=1)]
+    previous = [flow / j for j, flow in enumerate(to_left, start=1)] + [backward / factor]
+    return Motion(torch.stack(nexts, 2).flatten(1, 2), torch.stack(previous, 2).flatten(1, 2))

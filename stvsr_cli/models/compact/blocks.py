@@ -1,0 +1,81 @@
+"""Blocks that several parts of the compact network are made of. Features are [B*T, C, H, W]."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+SLOPE = 0.1
+"""Of every leaky rectifier: smooth activations cost as much as the convolutions on a CPU."""
+
+
+def temporal_shift(x: Tensor, num_frames: int, share: int = 8) -> Tensor:
+    """Move one `share`-th of the channels a frame forward and as many a frame back; zeros come in at the ends.
+
+    x: [B*T, C, H, W] with T = `num_frames`. Returns the same shape (Lin et al., TSM, arXiv 1811.08383).
+    """
+    if num_frames == 1:
+        return x
+    frames = x.unflatten(0, (-1, num_frames))  # [B, T, C, H, W]
+    fold = x.shape[1] // share
+    shifted = torch.zeros_like(frames)
+    shifted[:, 1:, :fold] = frames[:, :-1, :fold]
+    shifted[:, :-1, fold : 2 * fold] = frames[:, 1:, fold : 2 * fold]
+    shifted[:, :, 2 * fold :] = frames[:, :, 2 * fold :]
+    return shifted.flatten(0, 1)  # [B*T, C, H, W]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions on a residual branch."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus its residual, [N, C, H, W]."""
+        return x + self.conv2(functional.leaky_relu(self.conv1(x), SLOPE))
+
+
+class TimedBlock(nn.Module):
+    """A residual block that mixes neighbouring frames and is modulated by the timestep embedding."""
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.modulation = nn.Linear(embedding, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+
+    def forward(self, x: Tensor, embedding: Tensor, num_frames: int) -> Tensor:
+        """Return x plus its residual, [B*T, C, H, W]; `embedding` is [1 or B*T, E]."""
+        scale, shift = self.modulation(embedding)[..., None, None].chunk(2, dim=1)
+        h = self.conv1(temporal_shift(x, num_frames))
+        h = functional.leaky_relu(h * (1 + scale) + shift, SLOPE)
+        return x + self.conv2(h)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention over all positions of each frame, on a residual branch."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.GroupNorm(8, width)
+        self.qkv = nn.Conv2d(width, 3 * width, 1)
+        self.out = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x plus what attention gathers, [N, C, H, W]."""
+        height, width = x.shape[-2:]
+        qkv = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3 * self.num_heads, -1))  # [N, 3*heads, C/heads, H*W]
+        q, k, v = qkv.transpose(2, 3).chunk(3, dim=1)  # each [N, heads, H*W, C/heads]
+        mixed = functional.scaled_dot_product_attention(q, k, v)
+        return x + self.out(mixed.transpose(2, 3).flatten(1, 2).unflatten(2, (height, width)))

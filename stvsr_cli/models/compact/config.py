@@ -1,0 +1,54 @@
+"""Sizes of the compact network."""
+
+from dataclasses import dataclass
+
+from stvsr_cli.errors import ModelError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompactConfig:
+    scale: int = 4
+    """Spatial factor."""
+    latent_stride: int = 2
+    """Input pixels per latent position, so that a latent position covers scale * latent_stride output pixels (1/8)."""
+    latent_channels: int = 32
+    """Channels of the latent."""
+    width: int = 64
+    """Feature channels on the latent grid."""
+    middle_width: int = 96
+    """Feature channels at half the latent grid."""
+    coarse_width: int = 128
+    """Feature channels at a quarter of the latent grid, where attention is."""
+    num_heads: int = 4
+    """Attention heads at the coarsest level."""
+    encoder_blocks: int = 1
+    """Residual blocks of the encoder."""
+    denoiser_blocks: int = 3
+    """Residual blocks of the denoiser on the latent grid, on each of its two sides together."""
+    propagation_blocks: int = 1
+    """Residual blocks of one recurrent step of the decoder, in each direction."""
+    decoder_blocks: int = 2
+    """Residual blocks after both directions are fused."""
+    output_width: int = 48
+    """Feature channels on the input's own grid, from which the output pixels are shuffled."""
+    flow_widths: tuple[int, ...] = (24, 32, 48, 64)
+    """Feature channels of the flow pyramid at 1/2, 1/4, 1/8 and 1/16 of the input."""
+    flow_radius: int = 3
+    """Search radius of the flow's correlation, in positions of each level."""
+    num_timesteps: int = 1000
+    """Length of the diffusion schedule."""
+    timestep: int = 399
+    """The one timestep at which the encoded input is taken for the noisy latent."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.timestep < self.num_timesteps:
+            raise ModelError(f"timestep={self.timestep} must lie in [0, {self.num_timesteps}).")
+        if self.coarse_width % self.num_heads:
+            raise ModelError(f"coarse_width={self.coarse_width} must be a multiple of num_heads={self.num_heads}.")
+        if len(self.flow_widths) != 4:
+            raise ModelError(f"flow_widths needs 4 levels, got {len(self.flow_widths)}.")
+
+    @property
+    def multiple_px(self) -> int:
+        """Input sides must be multiples of this: the coarsest level of the flow pyramid."""
+        return 2 ** len(self.flow_widths)

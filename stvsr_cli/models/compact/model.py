@@ -1,0 +1,103 @@
+"""The compact network behind the five verbs."""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stvsr_cli.errors import ModelError
+from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.network import CompactNetwork, Initialised, Latent
+from stvsr_cli.models.contract import Request, Traits
+from stvsr_cli.models.layers.checkpoint import load_strict, read_tensors
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+FEATURE_BYTES_PER_PX = 3000
+"""Measured upper bound of bytes in use at once per input pixel and output frame."""
+
+
+class CompactModel:
+    """Space-time super-resolution by the compact network; see `contract.OneStepModel`."""
+
+    def __init__(self, network: CompactNetwork, device: torch.device, dtype: torch.dtype) -> None:
+        config = network.config
+        self.traits = Traits(
+            name="compact",
+            scale=config.scale,
+            multiple_px=config.multiple_px,
+            minimum_px=config.multiple_px * 2,
+            window=9,
+            overlap=2,
+            minimum_window=1,
+            join="crossfade",
+            tile_px=0,
+            tile_overlap_px=32,
+        )
+        self.network = network
+        self.device, self.dtype = device, dtype
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def initialise(self, frames: Tensor, request: Request) -> Initialised:
+        """Insert intermediate frames by flow and fusion; frames: [B, T, 3, h, w] in [0, 1]."""
+        with self._autocast():
+            return self.network.initialise(frames.to(self.device, torch.float32), request.fps_factor)
+
+    def encode(self, init: Initialised, request: Request) -> Latent:
+        """Latents on 1/8 of the output grid."""
+        with self._autocast():
+            return self.network.encode(init)
+
+    def condition(self, init: Initialised, latent: Latent, request: Request) -> Initialised:
+        """The motion residual, which the initialised video carries."""
+        return init
+
+    def denoise(self, latent: Latent, condition: Initialised, request: Request) -> Latent:
+        """One evaluation of the denoiser."""
+        with self._autocast():
+            return self.network.denoise(latent, condition)
+
+    def decode(self, latent: Latent, init: Initialised, request: Request) -> Tensor:
+        """Output frames [B, (T-1)F + 1, 3, 4h, 4w] in [0, 1]."""
+        with self._autocast():
+            return self.network.decode(latent, init).clamp_(0, 1)
+
+    def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
+        """Upper estimate of the bytes one window needs beyond the weights."""
+        return ((num_frames - 1) * fps_factor + 1) * height_px * width_px * FEATURE_BYTES_PER_PX
+
+
+def load(weights: Path, device: torch.device, dtype: torch.dtype) -> CompactModel:
+    """Load the compact model from a folder with `model.safetensors` and `config.json`, or from the file itself.
+
+    Raises ModelError if a file is missing or does not fit.
+    """
+    folder = weights if weights.is_dir() else weights.parent
+    network = CompactNetwork(_read_config(folder / CONFIG_FILE))
+    tensors = read_tensors(weights / WEIGHTS_FILE if weights.is_dir() else weights)
+    load_strict(network, {name: tensor.float() for name, tensor in tensors.items()}, what="the compact model")
+    network.eval().requires_grad_(False)
+    return CompactModel(network.to(device, memory_format=torch.channels_last), device, dtype)
+
+
+def write_config(config: CompactConfig, path: Path) -> None:
+    """Write a configuration that `load` reads."""
+    path.write_text(json.dumps(asdict(config), indent=1) + "\n")
+
+
+def _read_config(path: Path) -> CompactConfig:
+    if not path.exists():
+        return CompactConfig()
+    try:
+        table = json.loads(path.read_text())
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}.", hint="Restore the file that came with the weights.") from error
+    unknown = sorted(set(table) - {f.name for f in fields(CompactConfig)})
+    if unknown:
+        raise ModelError(f"{path}: unknown settings {', '.join(unknown)}.", hint="It belongs to another version.")
+    table["flow_widths"] = tuple(table.get("flow_widths", CompactConfig().flow_widths))
+    return CompactConfig(**table)

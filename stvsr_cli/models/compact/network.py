@@ -1,0 +1,89 @@
+"""The compact network: all parts of the compact model with their parameters."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stvsr_cli.models.compact.aggregation import ContextAggregation, Motion, interleave, neighbour_motion
+from stvsr_cli.models.compact.codec import Decoder, Encoder
+from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.denoiser import Denoiser, alpha_bar, clean_from_velocity
+from stvsr_cli.models.compact.flow import FlowNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """The video before the diffusion step."""
+
+    frames: Tensor
+    """[B, T', 3, h, w]: keyframes and intermediate frames on the input's grid."""
+    residual: Tensor
+    """[B, T', 3, h, w]: difference of the two keyframes at intermediate frames, zero at keyframes."""
+    motion: Motion
+    """Flow between neighbouring frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """A latent with what the encoder hands to the decoder beside it."""
+
+    sample: Tensor
+    """[B*T', C, H, W]."""
+    features: Tensor
+    """[B*T', width, H, W]."""
+
+
+class CompactNetwork(nn.Module):
+    """Flow, context aggregation, encoder, denoiser and decoder."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.flow = FlowNetwork(config.flow_widths, config.flow_radius)
+        self.aggregation = ContextAggregation()
+        self.encoder = Encoder(config)
+        self.denoiser = Denoiser(config)
+        self.decoder = Decoder(config)
+
+    def initialise(self, frames: Tensor, fps_factor: int) -> Initialised:
+        """frames: [B, T, 3, h, w] in [0, 1], sides multiples of `config.multiple_px`."""
+        height, width = (side // self.config.latent_stride for side in frames.shape[-2:])
+        if frames.shape[1] == 1:
+            none = frames.new_zeros(frames.shape[0], 0, 2, height, width)
+            return Initialised(frames, torch.zeros_like(frames), Motion(none, none))
+        forward, backward = (levels[-1] for levels in self.flow(frames))
+        between, to_left, to_right = [], [], []
+        for step in range(1, fps_factor):
+            frame, left, right = self.aggregation(frames, forward, backward, step / fps_factor)
+            between.append(frame)
+            to_left.append(left)
+            to_right.append(right)
+        change = frames[:, 1:] - frames[:, :-1]
+        residual = interleave(torch.zeros_like(frames), [change] * (fps_factor - 1))
+        motion = neighbour_motion(forward, backward, to_left, to_right)
+        return Initialised(interleave(frames, between), residual, motion)
+
+    def encode(self, init: Initialised) -> Latent:
+        """Latents of the initialised video."""
+        return Latent(*self.encoder(init.frames.flatten(0, 1)))
+
+    def denoise(self, latent: Latent, init: Initialised) -> Latent:
+        """One evaluation of the denoiser at the one timestep."""
+        timestep = torch.tensor([self.config.timestep], device=latent.sample.device)
+        residual = functional.pixel_unshuffle(init.residual.flatten(0, 1), self.config.latent_stride)
+        velocity = self.denoiser(latent.sample, residual, timestep, init.frames.shape[1])
+        signal = alpha_bar(timestep, self.config.num_timesteps)
+        clean = clean_from_velocity(latent.sample.float(), velocity.float(), signal)
+        return Latent(clean.to(latent.sample.dtype), latent.features)
+
+    def decode(self, latent: Latent, init: Initialised) -> Tensor:
+        """Output frames [B, T', 3, scale * h, scale * w], unclamped, float32."""
+        return self.decoder(latent.sample, latent.features, init.frames, init.motion)
+
+    def forward(self, frames: Tensor, fps_factor: int) -> tuple[Tensor, Initialised]:
+        """Return the output frames and the initialised video they were made from."""
+        init = self.initialise(frames, fps_factor)
+        latent = self.denoise(self.encode(init), init)
+        return self.decode(latent, init), init

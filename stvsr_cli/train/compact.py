@@ -1,0 +1,83 @@
+"""The stages in which the compact network is trained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stvsr_cli.errors import UsageError
+from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.network import CompactNetwork
+from stvsr_cli.train.config import StageConfig
+from stvsr_cli.train.losses import Perceptual, charbonnier, flow_error
+from stvsr_cli.train.samples import Batch
+
+Losses = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a stage trains, and towards what."""
+
+    parts: tuple[str, ...]
+    """Prefixes of the parameters that are trained; the rest is frozen."""
+    losses: Callable[[CompactNetwork, Batch, "nn.Module | None"], Losses]
+    """Losses of one batch by name."""
+
+
+def flow_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """Flow against the given flow, and intermediate frames against the reduced target, on the input's grid."""
+    forward, backward = network.flow(batch.low)
+    losses = {
+        "flow": flow_error(forward, batch.flow[:, :, 0]) + flow_error(backward, batch.flow[:, :, 1]),
+    }
+    target = functional.avg_pool2d(batch.high.flatten(0, 1), network.config.scale).unflatten(0, batch.high.shape[:2])
+    between = 0.0
+    for step in range(1, batch.fps_factor):
+        frame, _, _ = network.aggregation(batch.low, forward[-1], backward[-1], step / batch.fps_factor)
+        between = between + charbonnier(frame, target[:, step :: batch.fps_factor])
+    losses["between"] = between / max(batch.fps_factor - 1, 1)
+    return losses
+
+
+def one_step_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """Output against target, intermediate frames before the diffusion step against the reduced target."""
+    output, init = network(batch.low, batch.fps_factor)
+    losses = {"pixel": charbonnier(output, batch.high)}
+    target = functional.avg_pool2d(batch.high.flatten(0, 1), network.config.scale)
+    losses["between"] = charbonnier(init.frames.flatten(0, 1), target)
+    losses["temporal"] = charbonnier(output[:, 1:] - output[:, :-1], batch.high[:, 1:] - batch.high[:, :-1])
+    if perceptual is not None:
+        losses["perceptual"] = perceptual(output.flatten(0, 1), batch.high.flatten(0, 1)).mean()
+    return losses
+
+
+STAGES = {
+    "flow": Stage(("flow.", "aggregation."), flow_losses),
+    "one_step": Stage(("aggregation.", "encoder.", "denoiser.", "decoder."), one_step_losses),
+}
+
+
+def build(config: StageConfig, perceptual_weights: Path | None) -> tuple[CompactNetwork, Stage, Perceptual | None]:
+    """Return the network, the stage and the perceptual features a configuration asks for."""
+    if config.stage not in STAGES:
+        raise UsageError(f"unknown stage {config.stage!r}.", hint=f"Stages of compact: {', '.join(STAGES)}.")
+    stage = STAGES[config.stage]
+    network = CompactNetwork(CompactConfig())
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(stage.parts))
+    perceptual = None
+    if config.losses.get("perceptual"):
+        if perceptual_weights is None:
+            raise UsageError("the perceptual loss needs perceptual_weights.", hint="Name SqueezeNet 1.1 weights.")
+        perceptual = Perceptual(perceptual_weights)
+    return network, stage, perceptual
+
+
+def total(losses: Losses, weights: dict[str, float]) -> Tensor:
+    """Weighted sum of the losses that have a weight."""
+    parts = [weights[name] * value for name, value in losses.items() if weights.get(name)]
+    return torch.stack(parts).sum()

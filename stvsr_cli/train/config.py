@@ -1,0 +1,87 @@
+"""A training stage as a configuration file (TOML)."""
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from stvsr_cli.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    sources: tuple[str, ...]
+    """Folders or tar files of clips and photos, relative to the folder named on the command line."""
+    validation: str = ""
+    """Folder of clips that are never trained on; empty: no validation."""
+    photo_share: float = 0.3
+    """Share of samples made from photos."""
+    reuse_steps: int = 1500
+    """Steps after which a clip is degraded anew."""
+    seed: int = 1
+    """Seed of everything drawn for the data."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageConfig:
+    model: str
+    """Model the stage trains."""
+    stage: str
+    """Name of the stage; the model says which there are."""
+    data: DataConfig
+    steps: int
+    """Optimiser steps at which the stage ends; the learning rate falls to its end by a cosine."""
+    batch: int = 4
+    """Samples per step."""
+    crop_px: int = 192
+    """Side of the full-size crop."""
+    keyframes: int = 4
+    """Source frames per sample."""
+    learning_rate: float = 4e-4
+    """Highest learning rate."""
+    final_rate: float = 1e-6
+    """Learning rate at the last step."""
+    warmup_steps: int = 200
+    """Steps over which the rate rises from zero."""
+    ema_decay: float = 0.999
+    """Decay of the averaged weights, which are the ones validated and shipped."""
+    clip_norm: float = 0.5
+    """Largest norm of the gradient."""
+    precision: str = "bf16"
+    """Autocast type: bf16 or fp32."""
+    start_from: str = ""
+    """Weights to start from, relative to the output folder; empty: from scratch."""
+    validate_every: int = 1000
+    """Steps between validations."""
+    save_every: int = 500
+    """Steps between checkpoints."""
+    compile: bool = False
+    """Whether to compile the network; CUDA only."""
+    losses: dict[str, float] = field(default_factory=dict)
+    """Weights of the stage's losses, by name."""
+    perceptual_weights: str = ""
+    """SqueezeNet 1.1 weights (safetensors) for the perceptual loss and metric."""
+
+    def __post_init__(self) -> None:
+        if self.crop_px % 64:
+            raise UsageError(f"crop_px={self.crop_px} must be a multiple of 64.")
+        if self.precision not in ("bf16", "fp32"):
+            raise UsageError(f"precision={self.precision!r} must be bf16 or fp32.")
+        if self.keyframes < 2:
+            raise UsageError(f"keyframes={self.keyframes} must be at least 2.")
+
+
+def read_config(path: Path) -> StageConfig:
+    """Read a stage from a TOML file. Raises UsageError with what is wrong in it."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: {error}.") from error
+    data = table.pop("data", {})
+    for name, given, known in (("data", data, DataConfig), ("stage", table, StageConfig)):
+        unknown = sorted(set(given) - {f.name for f in fields(known)})
+        if unknown:
+            raise UsageError(f"{path}: unknown {name} settings {', '.join(unknown)}.")
+    try:
+        return StageConfig(data=DataConfig(**{**data, "sources": tuple(data.get("sources", ()))}), **table)
+    except TypeError as error:
+        raise UsageError(f"{path}: {error}.") from error

@@ -1,0 +1,141 @@
+"""Degradations of the real world, drawn per clip: blur, reduction, noise, JPEG, video codecs.
+
+The order and the ranges follow Real-ESRGAN's idea of a random chain (Wang et al., arXiv 2107.10833), with real codecs
+in place of simulated ones.
+"""
+
+import io
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+
+REDUCTIONS = (cv2.INTER_AREA, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR, cv2.INTER_LANCZOS4)
+CODECS = ("libx264", "libx264", "libx264", "mpeg4", "mpeg2video", "libvpx", "libvpx-vp9")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Degradation:
+    """One draw of the chain, applied equally to all frames of a clip."""
+
+    blur: np.ndarray | None
+    """Blur kernel on the full-size frame, or None."""
+    reduction: int
+    """OpenCV interpolation of the reduction."""
+    noise: float
+    """Standard deviation of Gaussian noise, in code values."""
+    shot_noise: float
+    """Noise that grows with the square root of brightness, in code values at white."""
+    noise_correlation: float
+    """Blur of the noise in pixels; 0 is white noise."""
+    jpeg: int | None
+    """JPEG quality, or None."""
+    codecs: tuple[tuple[str, int], ...]
+    """Codecs with their quality (crf, or quantiser)."""
+
+
+def draw(rng: np.random.Generator) -> Degradation:
+    """Draw a degradation: a third of the clips only reduced and lightly coded, the rest in all severities."""
+    if rng.random() < 0.4:
+        return Degradation(
+            blur=None, reduction=REDUCTIONS[int(rng.integers(2 if rng.random() < 0.7 else 5))], noise=0.0, shot_noise=0.0,
+            noise_correlation=0.0, jpeg=None, codecs=(("libx264", int(rng.integers(6, 20))),) if rng.random() < 0.9 else (),
+        )  # fmt: skip
+    codecs = [_codec(rng)] if rng.random() < 0.92 else []
+    if rng.random() < 0.15:
+        codecs.append(_codec(rng))
+    return Degradation(
+        blur=_kernel(rng) if rng.random() < 0.8 else None,
+        reduction=REDUCTIONS[int(rng.integers(len(REDUCTIONS)))],
+        noise=float(rng.uniform(0, 8)) if rng.random() < 0.6 else 0.0,
+        shot_noise=float(rng.uniform(0, 8)) if rng.random() < 0.25 else 0.0,
+        noise_correlation=float(rng.uniform(0.4, 1.0)) if rng.random() < 0.25 else 0.0,
+        jpeg=int(rng.integers(40, 95)) if rng.random() < 0.15 else None,
+        codecs=tuple(codecs),
+    )
+
+
+def apply(frames: np.ndarray, degradation: Degradation, scale: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the degraded, reduced clip.
+
+    frames: [T, H, W, 3] uint8, RGB. Returns [T, H/scale, W/scale, 3] uint8.
+    """
+    height, width = frames.shape[1] // scale, frames.shape[2] // scale
+    out = []
+    for frame in frames:
+        x = frame if degradation.blur is None else cv2.filter2D(frame, -1, degradation.blur)
+        x = cv2.resize(x, (width, height), interpolation=degradation.reduction).astype(np.float32)
+        x = np.clip(np.rint(x + _noise(x, degradation, rng)), 0, 255).astype(np.uint8)
+        if degradation.jpeg is not None:
+            _, data = cv2.imencode(".jpg", x[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, degradation.jpeg])
+            x = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+        out.append(x)
+    clip = np.stack(out)
+    for codec, quality in degradation.codecs:
+        clip = through_codec(clip, codec, quality)
+    return clip
+
+
+def through_codec(frames: np.ndarray, codec: str, quality: int) -> np.ndarray:
+    """Encode and decode a clip. frames: [T, H, W, 3] uint8; odd sides are padded and cropped again."""
+    height, width = frames.shape[1:3]
+    padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as container:
+        stream = container.add_stream(codec, rate=Fraction(15))
+        stream.height, stream.width, stream.pix_fmt = *padded.shape[1:3], "yuv420p"
+        stream.options = _options(codec, quality)
+        for frame in padded:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+    buffer.seek(0)
+    with av.open(buffer) as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    if len(decoded) < len(frames):
+        decoded += [decoded[-1]] * (len(frames) - len(decoded))
+    return np.stack(decoded[: len(frames)])[:, :height, :width]
+
+
+def _options(codec: str, quality: int) -> dict[str, str]:
+    if codec == "libx264":
+        return {"crf": str(quality), "preset": "veryfast" if quality % 2 else "medium", "threads": "1"}
+    if codec in ("libvpx", "libvpx-vp9"):
+        return {"crf": str(quality), "b": "0" if codec.endswith("9") else "2M", "deadline": "realtime", "cpu-used": "6", "threads": "1"}
+    return {"qmin": str(quality), "qmax": str(quality), "flags": "+qscale", "threads": "1"}
+
+
+def _codec(rng: np.random.Generator) -> tuple[str, int]:
+    codec = CODECS[int(rng.integers(len(CODECS)))]
+    low, high = {"libx264": (16, 34), "libvpx": (8, 40), "libvpx-vp9": (15, 45)}.get(codec, (2, 10))
+    return codec, int(rng.integers(low, high))
+
+
+def _noise(x: np.ndarray, degradation: Degradation, rng: np.random.Generator) -> np.ndarray | float:
+    if not degradation.noise and not degradation.shot_noise:
+        return 0.0
+    noise = rng.standard_normal(x.shape, dtype=np.float32)
+    if degradation.noise_correlation:
+        noise = cv2.GaussianBlur(noise, (0, 0), degradation.noise_correlation)
+        noise /= noise.std() + 1e-6
+    strength = np.sqrt(degradation.noise**2 + degradation.shot_noise**2 * x / 255)
+    return noise * strength
+
+
+def _kernel(rng: np.random.Generator, size: int = 17) -> np.ndarray:
+    """Draw an isotropic or anisotropic Gaussian, or a circular low-pass with ripples, [size, size], sum 1."""
+    grid = np.arange(size, dtype=np.float64) - size // 2
+    x, y = np.meshgrid(grid, grid)
+    kind = rng.random()
+    if kind < 0.15:
+        cutoff = rng.uniform(0.25, 0.9) * np.pi
+        radius = np.maximum(np.hypot(x, y), 1e-6)
+        kernel = np.sinc(cutoff * radius / np.pi) * np.cos(np.clip(radius / (size / 2), 0, 1) * np.pi / 2)
+    else:
+        angle = rng.uniform(0, np.pi)
+        wide = rng.uniform(0.4, 2.6)
+        narrow = wide if kind < 0.65 else wide * rng.uniform(0.4, 1.0)
+        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        kernel = np.exp(-0.5 * ((u / wide) ** 2 + (v / narrow) ** 2))
+    return (kernel / kernel.sum()).astype(np.float32)

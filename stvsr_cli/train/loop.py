@@ -1,0 +1,226 @@
+"""The training loop: steps, averaged weights, checkpoints, validation and log; resumes exactly."""
+
+import csv
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stvsr_cli.errors import ModelError, UsageError
+from stvsr_cli.train import compact
+from stvsr_cli.train.clips import build_cache
+from stvsr_cli.train.config import StageConfig, read_config
+from stvsr_cli.train.losses import Perceptual
+from stvsr_cli.train.plot import plot_log
+from stvsr_cli.train.samples import Batch, StepDataset, batches
+from stvsr_cli.train.validate import Validation
+
+logger = logging.getLogger(__name__)
+
+
+def learning_rate(config: StageConfig, step: int) -> float:
+    """Linear warm-up, then a cosine to `final_rate`."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    share = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
+    low, high = config.final_rate, config.learning_rate
+    return low + (high - low) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+class Averaged:
+    """Exponential moving average of the trained parameters."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move towards the network's parameters; faster in the first steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, parameter in network.named_parameters():
+            if name in self.values:
+                self.values[name].lerp_(parameter.detach(), 1 - decay)
+
+    def state(self, network: nn.Module) -> dict[str, Tensor]:
+        """The network's whole state with averaged parameters in place of the trained ones."""
+        return {name: self.values.get(name, tensor) for name, tensor in network.state_dict().items()}
+
+
+class Trainer:
+    """One stage, from its configuration to its weights in the output folder."""
+
+    def __init__(self, config: StageConfig, *, data: Path, out: Path, cache: Path, device: torch.device) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self.config, self.out, self.device = config, out, device
+        self.dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        features = data / config.perceptual_weights if config.perceptual_weights else None
+        self.network, self.stage, perceptual = compact.build(config, features)
+        if config.start_from:
+            load_weights(self.network, out / config.start_from)
+        self.network.to(device)
+        self.perceptual = perceptual.to(device) if perceptual else None
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.averaged = Averaged(self.network, config.ema_decay)
+        self.step = 0
+        self.best = -math.inf
+        self.seconds = 0.0
+        clips = build_cache([data / source for source in config.data.sources], cache)
+        self.dataset = StepDataset(clips, cache, config)
+        self.validation = None
+        if config.data.validation:
+            measure = Perceptual(features).to(device) if features else None
+            self.validation = Validation(data / config.data.validation, self.network.config.multiple_px, measure)
+
+    @property
+    def state_path(self) -> Path:
+        """Where the stage's training state lies."""
+        return self.out / f"{self.config.stage}.state.pt"
+
+    def resume(self) -> None:
+        """Go on from the saved training state. Raises ModelError if there is none or it does not fit."""
+        try:
+            state = torch.load(self.state_path, map_location=self.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            raise ModelError(f"cannot resume from {self.state_path}: {error}.", hint="Start without --resume.") from error
+        self.averaged.values = state["averaged"]
+        self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
+
+    def save(self) -> None:
+        """Write the training state and the averaged weights, each under a temporary name first."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "averaged": self.averaged.values,
+            "step": self.step,
+            "best": self.best,
+            "seconds": self.seconds,
+        }
+        part = self.state_path.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self.state_path)
+        self.save_weights(self.out / f"{self.config.stage}.safetensors")
+
+    def save_weights(self, path: Path) -> None:
+        """Write the averaged weights in half precision."""
+        tensors = {n: t.detach().half().contiguous().cpu() for n, t in self.averaged.state(self.network).items()}
+        part = path.with_suffix(".part")
+        save_file(tensors, part, metadata={"stage": self.config.stage, "step": str(self.step)})
+        part.replace(path)
+
+    def train(self, *, max_minutes: float | None, report: Callable[[str], None]) -> None:
+        """Run to the last step, or until `max_minutes` have passed; saves at the end in either case."""
+        begin = last = time.monotonic()
+        try:
+            for batch in batches(self.dataset, self.step):
+                losses = self._one(batch)
+                self.step += 1
+                now = time.monotonic()
+                self.seconds += now - last
+                last = now
+                if self.step % 50 == 0:
+                    self._log("train", losses)
+                    text = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
+                    report(f"{self.config.stage} {self.step}/{self.config.steps} {text} {self.seconds / self.step:.3f} s/step")
+                if self.step % self.config.save_every == 0:
+                    self.save()
+                if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
+                    self._validate(report)
+                if max_minutes is not None and now - begin > max_minutes * 60:
+                    break
+        finally:
+            self.save()
+            plot_log(self.out / f"{self.config.stage}.csv", self.out / f"{self.config.stage}.png")
+
+    def _one(self, batch: Batch) -> dict[str, float]:
+        self.network.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, self.step)
+        moved = Batch(batch.low.to(self.device), batch.high.to(self.device), batch.flow.to(self.device), batch.fps_factor)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            losses = self.stage.losses(self.network, moved, self.perceptual)
+        loss = compact.total(losses, self.config.losses)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        norm = nn.utils.clip_grad_norm_(trained, self.config.clip_norm)
+        if torch.isfinite(norm):
+            self.optimiser.step()
+            self.averaged.update(self.network, self.step)
+        else:
+            logger.warning("step %d: gradient not finite; step left out", self.step)
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def _validate(self, report: Callable[[str], None]) -> None:
+        if self.validation is None:
+            return
+        kept = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.network.load_state_dict(self.averaged.state(self.network))
+        self.network.eval()
+        values = self.validation.run(self.network, self.device, self.dtype, self.out / f"{self.config.stage}-grid.png")
+        self.network.load_state_dict(kept)
+        self._log("validate", values)
+        report("validate " + " ".join(f"{name} {value:.3f}" for name, value in values.items()))
+        score = sum(value if "psnr" in name else -2 * value for name, value in values.items())
+        if score > self.best:
+            self.best = score
+            self.save_weights(self.out / f"{self.config.stage}.best.safetensors")
+
+    def _log(self, kind: str, values: dict[str, float]) -> None:
+        path = self.out / f"{self.config.stage}.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as handle:
+            writer = csv.writer(handle)
+            if new:
+                writer.writerow(["step", "seconds", "kind", "name", "value"])
+            for name, value in values.items():
+                writer.writerow([self.step, round(self.seconds, 1), kind, name, f"{value:.6g}"])
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load weights strictly. Raises ModelError if they are missing or do not fit."""
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in load_file(str(path)).items()})
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"{path}: {error}.", hint="Train the stage before this one first.") from error
+
+
+def run(
+    config_path: Path,
+    *,
+    data: Path,
+    out: Path,
+    cache: Path,
+    resume: bool = False,
+    max_minutes: float | None = None,
+    device: torch.device | None = None,
+    report: Callable[[str], None] = logger.info,
+) -> None:
+    """Train the stage a configuration file describes.
+
+    Raises UsageError for a wrong configuration, InputError for missing data, ModelError for unfit weights.
+    """
+    config = read_config(config_path)
+    if config.model != "compact":
+        raise UsageError(f"unknown model {config.model!r}.", hint="Models that train: compact.")
+    trainer = Trainer(config, data=data, out=out, cache=cache, device=device or torch.device("cpu"))
+    (out / f"{config.stage}.config.json").write_text(_as_json(config))
+    if resume:
+        trainer.resume()
+    trainer.train(max_minutes=max_minutes, report=report)
+
+
+def _as_json(config: StageConfig) -> str:
+
+
+    return json.dumps(asdict(config), indent=1)

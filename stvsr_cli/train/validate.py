@@ -1,0 +1,89 @@
+"""Validation on clips never trained on, over two fixed degradations."""
+
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stvsr_cli.models.compact.network import CompactNetwork
+from stvsr_cli.train.clips import SCALE, VIDEO_SUFFIXES
+from stvsr_cli.train.degrade import Degradation, apply
+from stvsr_cli.train.losses import Perceptual, luma, psnr
+
+NUM_KEYFRAMES = 5
+TRACKS = ("clean", "real")
+
+
+def _track(name: str) -> Degradation:
+    kernel = cv2.getGaussianKernel(13, 1.6)
+    real = name == "real"
+    return Degradation(
+        blur=kernel @ kernel.T if real else None,
+        reduction=cv2.INTER_AREA,
+        noise=4.0 if real else 0.0,
+        shot_noise=0.0,
+        noise_correlation=0.0,
+        jpeg=None,
+        codecs=(("libx264", 30 if real else 12),),
+    )
+
+
+class Validation:
+    """Validation clips, degraded once and kept."""
+
+    def __init__(self, folder: Path, multiple_px: int, perceptual: Perceptual | None) -> None:
+        self.perceptual = perceptual
+        self.samples: list[tuple[str, str, Tensor, Tensor]] = []
+        for path in sorted(p for p in folder.iterdir() if p.suffix in VIDEO_SUFFIXES):
+            with av.open(str(path)) as container:
+                frames = []
+                for frame in container.decode(video=0):
+                    frames.append(frame.to_ndarray(format="rgb24"))
+                    if len(frames) == 2 * NUM_KEYFRAMES - 1:
+                        break
+            clip = np.stack(frames)
+            unit = SCALE * multiple_px
+            height, width = (side // unit * unit for side in clip.shape[1:3])
+            clip = clip[:, :height, :width]
+            for track in TRACKS:
+                low = apply(clip[::2], _track(track), SCALE, np.random.default_rng(7))
+                self.samples.append((path.stem, track, _tensor(low), _tensor(clip)))
+
+    @torch.no_grad()
+    def run(self, network: CompactNetwork, device: torch.device, dtype: torch.dtype, pictures: Path) -> dict[str, float]:
+        """Return the mean of each measure per track, and write a picture of a middle frame of some clips."""
+        sums: dict[str, list[float]] = {}
+        rows = []
+        for i, (_, track, low, high) in enumerate(self.samples):
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                output, _ = network(low[None].to(device), 2)
+            output = output[0].float().clamp(0, 1).cpu()
+            values = psnr(luma(output), luma(high))
+            sums.setdefault(f"{track}_psnr", []).append(float(values.mean()))
+            sums.setdefault(f"{track}_psnr_mid", []).append(float(values[1::2].mean()))
+            if self.perceptual is not None:
+                distance = self.perceptual(output.to(device), high.to(device)).mean()
+                sums.setdefault(f"{track}_perc", []).append(float(distance))
+            if i % 4 == 3:
+                rows.append(_row(low, output, high))
+        cv2.imwrite(str(pictures), np.concatenate(rows)[..., ::-1])
+        return {name: float(np.mean(values)) for name, values in sums.items()}
+
+
+def _tensor(frames: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 255
+
+
+def _row(low: Tensor, output: Tensor, high: Tensor, side: int = 256) -> np.ndarray:
+    """Input, output and target of an intermediate frame, side by side, [side, 3 * side, 3] uint8."""
+    middle = len(high) // 2 | 1
+    small = functional.interpolate(low[middle // 2 : middle // 2 + 1], scale_factor=SCALE, mode="bicubic")[0]
+    crops = []
+    for x in (small, output[middle], high[middle]):
+        y0, x0 = (x.shape[1] - side) // 2, (x.shape[2] - side) // 2
+        crops.append((x[:, y0 : y0 + side, x0 : x0 + side].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+    return np.concatenate(crops, 1)
