@@ -88,12 +88,14 @@ def load_strict(
     renames: Renames = (),
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
+    keep_float32: Collection[str] = (),
 ) -> None:
     """Load `tensors` into `module`; every name and shape must match both ways.
 
     what: how messages call the checkpoint. ignore: a predicate, or a collection of name prefixes, of tensors in the
     file that take no effect; applied to the file's own names. renames: pairs of (regular expression, replacement),
     applied in order to the names that remain. device, dtype: where the tensors go and as what; by default the file's.
+    keep_float32: parts of names whose tensors become float32 whatever `dtype` says.
     Works on modules built on the meta device: the tensors are assigned, not copied.
     Raises ModelError naming the first five missing, unexpected or misshapen tensors.
     """
@@ -108,7 +110,7 @@ def load_strict(
     if misshapen:
         raise ModelError(f"{what} has {_listed('misshapen', misshapen)}.", hint="It belongs to another configuration.")
     state = {
-        name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+        name: tensor.to(device=device, dtype=_target_dtype(name, tensor, dtype, keep_float32))
         for name, tensor in renamed.items()
     }
     module.load_state_dict(state, strict=True, assign=True)
@@ -139,6 +141,14 @@ def _renamed(
             raise ModelError(f"{what} holds {target} twice, the second time as {name}.")
         renamed[target] = tensor
     return renamed
+
+
+def _target_dtype(
+    name: str, tensor: Tensor, dtype: torch.dtype | None, keep_float32: Collection[str]
+) -> torch.dtype | None:
+    if not tensor.is_floating_point():
+        return None
+    return torch.float32 if any(part in name for part in keep_float32) else dtype
 
 
 def _listed(kind: str, names: list[str]) -> str:
