@@ -127,10 +127,10 @@ def moving_photo(photo: np.ndarray, num_frames: int, rng: np.random.Generator) -
     objects = [_CutOut.draw(photo, rng, (height, width)) for _ in range(int(rng.integers(0, 3)))]
     frames = []
     for t in range(num_frames):
-        matrix = camera.matrix(t - num_frames / 2, zoom, (photo.shape[1] / 2, photo.shape[0] / 2), (width / 2, height / 2))
-        frame = cv2.warpAffine(
-            photo, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        matrix = camera.matrix(
+            t - num_frames / 2, zoom, (photo.shape[1] / 2, photo.shape[0] / 2), (width / 2, height / 2)
         )
+        frame = cv2.warpAffine(photo, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
         for item in objects:
             frame = item.paint(frame, t - num_frames / 2)
         frames.append(frame)
@@ -177,7 +177,9 @@ class _CutOut:
         cv2.fillConvexPoly(mask, cv2.convexHull(corners.astype(np.int32)), 1.0)
         mask = cv2.GaussianBlur(mask, (0, 0), float(rng.uniform(0.6, 1.5)))
         place = (float(rng.uniform(0, size[1])), float(rng.uniform(0, size[0])))
-        return cls(picture, mask, place, _Path.draw(rng, speed_px=float(rng.choice([3.0, 9.0])), turn=0.02, growth=0.005))
+        return cls(
+            picture, mask, place, _Path.draw(rng, speed_px=float(rng.choice([3.0, 9.0])), turn=0.02, growth=0.005)
+        )
 
     def paint(self, frame: np.ndarray, t: float) -> np.ndarray:
         middle = (self.picture.shape[1] / 2, self.picture.shape[0] / 2)
@@ -193,9 +195,12 @@ def clip_flow(frames: np.ndarray) -> np.ndarray:
 
     frames: [T, H, W, 3] uint8. Returns [T - 2, 2, H/4, W/4, 2] float16 in reduced pixels.
     """
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     height, width = frames.shape[1] // SCALE, frames.shape[2] // SCALE
-    gray = [cv2.cvtColor(cv2.resize(f, (2 * width, 2 * height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY) for f in frames]
+    gray = [
+        cv2.cvtColor(cv2.resize(f, (2 * width, 2 * height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+        for f in frames
+    ]
     out = np.empty((len(frames) - FLOW_STEP, 2, height, width, 2), np.float16)
     for t in range(len(out)):
         for way, (a, b) in enumerate(((gray[t], gray[t + FLOW_STEP]), (gray[t + FLOW_STEP], gray[t]))):

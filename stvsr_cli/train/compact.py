@@ -35,11 +35,11 @@ def flow_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | N
         "flow": flow_error(forward, batch.flow[:, :, 0]) + flow_error(backward, batch.flow[:, :, 1]),
     }
     target = functional.avg_pool2d(batch.high.flatten(0, 1), network.config.scale).unflatten(0, batch.high.shape[:2])
-    between = 0.0
+    between = []
     for step in range(1, batch.fps_factor):
         frame, _, _ = network.aggregation(batch.low, forward[-1], backward[-1], step / batch.fps_factor)
-        between = between + charbonnier(frame, target[:, step :: batch.fps_factor])
-    losses["between"] = between / max(batch.fps_factor - 1, 1)
+        between.append(charbonnier(frame, target[:, step :: batch.fps_factor]))
+    losses["between"] = torch.stack(between).mean()
     return losses
 
 

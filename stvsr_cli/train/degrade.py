@@ -7,6 +7,7 @@ in place of simulated ones.
 import io
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 import av
 import cv2
@@ -70,7 +71,7 @@ def apply(frames: np.ndarray, degradation: Degradation, scale: int, rng: np.rand
         x = np.clip(np.rint(x + _noise(x, degradation, rng)), 0, 255).astype(np.uint8)
         if degradation.jpeg is not None:
             _, data = cv2.imencode(".jpg", x[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, degradation.jpeg])
-            x = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+            x = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
         out.append(x)
     clip = np.stack(out)
     for codec, quality in degradation.codecs:
@@ -84,15 +85,15 @@ def through_codec(frames: np.ndarray, codec: str, quality: int) -> np.ndarray:
     padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="matroska") as container:
-        stream = container.add_stream(codec, rate=Fraction(15))
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=Fraction(15)))
         stream.height, stream.width, stream.pix_fmt = *padded.shape[1:3], "yuv420p"
-        stream.options = _options(codec, quality)
+        stream.codec_context.options = _options(codec, quality)
         for frame in padded:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
     buffer.seek(0)
-    with av.open(buffer) as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(buffer, "r") as source:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
     if len(decoded) < len(frames):
         decoded += [decoded[-1]] * (len(frames) - len(decoded))
     return np.stack(decoded[: len(frames)])[:, :height, :width]
@@ -102,7 +103,13 @@ def _options(codec: str, quality: int) -> dict[str, str]:
     if codec == "libx264":
         return {"crf": str(quality), "preset": "veryfast" if quality % 2 else "medium", "threads": "1"}
     if codec in ("libvpx", "libvpx-vp9"):
-        return {"crf": str(quality), "b": "0" if codec.endswith("9") else "2M", "deadline": "realtime", "cpu-used": "6", "threads": "1"}
+        return {
+            "crf": str(quality),
+            "b": "0" if codec.endswith("9") else "2M",
+            "deadline": "realtime",
+            "cpu-used": "6",
+            "threads": "1",
+        }
     return {"qmin": str(quality), "qmax": str(quality), "flags": "+qscale", "threads": "1"}
 
 

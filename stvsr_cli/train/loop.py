@@ -92,7 +92,9 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])
         except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise ModelError(f"cannot resume from {self.state_path}: {error}.", hint="Start without --resume.") from error
+            raise ModelError(
+                f"cannot resume from {self.state_path}: {error}.", hint="Start without --resume."
+            ) from error
         self.averaged.values = state["averaged"]
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
 
@@ -131,7 +133,9 @@ class Trainer:
                 if self.step % 50 == 0:
                     self._log("train", losses)
                     text = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
-                    report(f"{self.config.stage} {self.step}/{self.config.steps} {text} {self.seconds / self.step:.3f} s/step")
+                    report(
+                        f"{self.config.stage} {self.step}/{self.config.steps} {text} {self.seconds / self.step:.3f} s/step"
+                    )
                 if self.step % self.config.save_every == 0:
                     self.save()
                 if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
@@ -146,7 +150,9 @@ class Trainer:
         self.network.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
-        moved = Batch(batch.low.to(self.device), batch.high.to(self.device), batch.flow.to(self.device), batch.fps_factor)
+        moved = Batch(
+            batch.low.to(self.device), batch.high.to(self.device), batch.flow.to(self.device), batch.fps_factor
+        )
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             losses = self.stage.losses(self.network, moved, self.perceptual)
         loss = compact.total(losses, self.config.losses)
@@ -221,6 +227,5 @@ def run(
 
 
 def _as_json(config: StageConfig) -> str:
-
 
     return json.dumps(asdict(config), indent=1)

@@ -34,7 +34,7 @@ def flow_error(levels: list[Tensor], target: Tensor) -> Tensor:
     total = target.new_zeros(())
     for level in levels:
         ratio = target.shape[-1] / level.shape[-1]
-        reduced = functional.adaptive_avg_pool2d(target.flatten(0, 1), level.shape[-2:])
+        reduced = functional.adaptive_avg_pool2d(target.flatten(0, 1), (level.shape[-2], level.shape[-1]))
         difference = level.flatten(0, 1) * ratio - reduced
         total = total + (difference.square().sum(1) + 0.01).pow(0.4).mean()
     return total / len(levels)

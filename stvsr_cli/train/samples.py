@@ -39,6 +39,10 @@ class Batch:
     fps_factor: int
 
 
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Low frames, high frames and flow of one sample, channels first."""
+
+
 class StepDataset(Dataset[Batch]):
     """Batches by step."""
 
@@ -65,8 +69,12 @@ class StepDataset(Dataset[Batch]):
             return Pace(2, 2, keyframes)
         return Pace(4, 2, keyframes) if kind < 0.88 else Pace(4, 4, max(keyframes - 1, 2))
 
-    def _sample(self, step: int, pace: Pace, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        group = self.photos if (rng.random() < self.config.data.photo_share and self.photos) or not self.videos else self.videos
+    def _sample(self, step: int, pace: Pace, rng: np.random.Generator) -> Sample:
+        group = (
+            self.photos
+            if (rng.random() < self.config.data.photo_share and self.photos) or not self.videos
+            else self.videos
+        )
         clip = open_clip(group[int(rng.integers(len(group)))])
         offset = zlib.crc32(clip.name.encode()) % self.config.data.reuse_steps
         phase, low = self._low(clip, pace.stride, (step + offset) // self.config.data.reuse_steps)
@@ -78,7 +86,9 @@ class StepDataset(Dataset[Batch]):
         high = clip.frames[times, y * SCALE : (y + side) * SCALE, x * SCALE : (x + side) * SCALE]
         keys = low[first : first + pace.keyframes, y : y + side, x : x + side]
         if pace.stride == FLOW_STEP:
-            flow = clip.flows[start : start + (pace.keyframes - 1) * pace.stride : pace.stride, :, y : y + side, x : x + side]
+            flow = clip.flows[
+                start : start + (pace.keyframes - 1) * pace.stride : pace.stride, :, y : y + side, x : x + side
+            ]
         else:
             flow = np.zeros((0, 2, side, side, 2), np.float16)
         return self._augment(keys, high, flow, rng)
@@ -99,11 +109,16 @@ class StepDataset(Dataset[Batch]):
     @staticmethod
     def _place(frame: np.ndarray, side: int, rng: np.random.Generator) -> tuple[int, int]:
         """Draw two places and take the one with more in it."""
-        places = [(int(rng.integers(frame.shape[0] - side + 1)), int(rng.integers(frame.shape[1] - side + 1))) for _ in range(2)]
+        places = [
+            (int(rng.integers(frame.shape[0] - side + 1)), int(rng.integers(frame.shape[1] - side + 1)))
+            for _ in range(2)
+        ]
         return max(places, key=lambda p: float(frame[p[0] : p[0] + side, p[1] : p[1] + side].std()))
 
     @staticmethod
-    def _augment(low: np.ndarray, high: np.ndarray, flow: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def _augment(
+        low: np.ndarray, high: np.ndarray, flow: np.ndarray, rng: np.random.Generator
+    ) -> Sample:
         """Mirror, transpose and reverse in time at random. Returns channels-first arrays."""
         flow = flow.astype(np.float32)
         if rng.random() < 0.5:

@@ -54,7 +54,9 @@ class Validation:
                 self.samples.append((path.stem, track, _tensor(low), _tensor(clip)))
 
     @torch.no_grad()
-    def run(self, network: CompactNetwork, device: torch.device, dtype: torch.dtype, pictures: Path) -> dict[str, float]:
+    def run(
+        self, network: CompactNetwork, device: torch.device, dtype: torch.dtype, pictures: Path
+    ) -> dict[str, float]:
         """Return the mean of each measure per track, and write a picture of a middle frame of some clips."""
         sums: dict[str, list[float]] = {}
         rows = []

@@ -57,9 +57,9 @@ class ContextAggregation(nn.Module):
             nn.LeakyReLU(0.1),
             nn.Conv2d(width, 4 * 4 + 12, 3, padding=1),
         )
-        for head in (self.refine[-1], self.fuse[-1]):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        for branch in (self.refine, self.fuse):
+            for parameter in branch[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, frames: Tensor, forward: Tensor, backward: Tensor, time: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return the frames at `time` between all neighbouring keyframes, and the flow from there to both sides.
@@ -70,7 +70,10 @@ class ContextAggregation(nn.Module):
         pairs = forward.shape[:2]
         left, right = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
         to_left, to_right = flow_from_between(forward.flatten(0, 1), backward.flatten(0, 1), time)
-        a, b = warp(left, resize_flow(to_left, 2), padding="border"), warp(right, resize_flow(to_right, 2), padding="border")
+        a, b = (
+            warp(left, resize_flow(to_left, 2), padding="border"),
+            warp(right, resize_flow(to_right, 2), padding="border"),
+        )
         moment = torch.full_like(to_left[:, :1], time)
         parts = [functional.pixel_unshuffle(x, 2) for x in (a - 0.5, b - 0.5, (a - b).abs())]
         update = self.refine(torch.cat([*parts, to_left, to_right, moment], 1)).float()

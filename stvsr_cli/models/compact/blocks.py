@@ -8,6 +8,12 @@ SLOPE = 0.1
 """Of every leaky rectifier: smooth activations cost as much as the convolutions on a CPU."""
 
 
+def silence(layer: nn.Conv2d | nn.Linear) -> None:
+    """Set a layer to zero, so that its branch starts by changing nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 def temporal_shift(x: Tensor, num_frames: int, share: int = 8) -> Tensor:
     """Move one `share`-th of the channels a frame forward and as many a frame back; zeros come in at the ends.
 
@@ -47,8 +53,7 @@ class TimedBlock(nn.Module):
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        silence(self.modulation)
         with torch.no_grad():
             self.conv2.weight.mul_(0.1)
 
@@ -69,8 +74,7 @@ class SelfAttention(nn.Module):
         self.norm = nn.GroupNorm(8, width)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
         self.out = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        silence(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x plus what attention gathers, [N, C, H, W]."""

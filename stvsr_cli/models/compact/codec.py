@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.models.compact.aggregation import Motion
-from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock
+from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, silence
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.layers.warp import warp
 
@@ -72,8 +72,7 @@ class Decoder(nn.Module):
         self.stride = config.latent_stride
         self.detail = nn.Conv2d(out, out, 3, padding=1)
         self.leave = nn.Conv2d(out, 3 * config.scale**2, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        silence(self.leave)
 
     def forward(self, latent: Tensor, features: Tensor, frames: Tensor, motion: Motion) -> Tensor:
         """Return the output frames, [B, T, 3, scale * h, scale * w], unclamped.

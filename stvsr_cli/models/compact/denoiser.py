@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.compact.blocks import SelfAttention, TimedBlock
+from stvsr_cli.models.compact.blocks import SelfAttention, TimedBlock, silence
 from stvsr_cli.models.compact.config import CompactConfig
 
 
@@ -58,8 +58,7 @@ class Denoiser(nn.Module):
         self.middle_out = TimedBlock(middle, embedding)
         self.up_fine = nn.Conv2d(middle, width, 1)
         self.leave = nn.Conv2d(width, config.latent_channels, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        silence(self.leave)
 
     def forward(self, latent: Tensor, residual: Tensor, timestep: Tensor, num_frames: int) -> Tensor:
         """Return the velocity, [B*T, C, H, W].

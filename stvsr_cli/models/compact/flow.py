@@ -105,7 +105,9 @@ class FlowNetwork(nn.Module):
                 flow = resize_flow(flow, 2)
             aligned = warp(b.float(), flow, padding="border")
             if level:
-                cost = correlation(functional.normalize(a.float(), dim=1), functional.normalize(aligned, dim=1), self.radius)
+                cost = correlation(
+                    functional.normalize(a.float(), dim=1), functional.normalize(aligned, dim=1), self.radius
+                )
                 cost = cost * a.shape[1]  # cosine similarity in [-1, 1]
                 update = self.estimators[level - 1](torch.cat([cost, a.float(), flow], 1))
             else:

@@ -81,7 +81,8 @@ def load(weights: Path, device: torch.device, dtype: torch.dtype) -> CompactMode
     tensors = read_tensors(weights / WEIGHTS_FILE if weights.is_dir() else weights)
     load_strict(network, {name: tensor.float() for name, tensor in tensors.items()}, what="the compact model")
     network.eval().requires_grad_(False)
-    return CompactModel(network.to(device, memory_format=torch.channels_last), device, dtype)
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return CompactModel(network, device, dtype)
 
 
 def write_config(config: CompactConfig, path: Path) -> None:

@@ -1,0 +1,101 @@
+"""The compact network: its parts, and what must hold whatever its weights are."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from stvsr_cli.errors import ModelError
+from stvsr_cli.models.compact.aggregation import flow_from_between, interleave, neighbour_motion
+from stvsr_cli.models.compact.blocks import temporal_shift
+from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.denoiser import alpha_bar, clean_from_velocity
+from stvsr_cli.models.compact.flow import correlation
+from stvsr_cli.models.compact.network import CompactNetwork
+
+
+@pytest.fixture(scope="module")
+def network() -> CompactNetwork:
+    torch.manual_seed(0)
+    return CompactNetwork(CompactConfig()).eval()
+
+
+@pytest.mark.parametrize(("count", "factor"), [(1, 2), (2, 1), (2, 2), (3, 2), (3, 4)])
+def test_output_has_every_moment_and_starts_as_interpolation(network: CompactNetwork, count: int, factor: int) -> None:
+    frames = torch.rand(1, count, 3, 32, 48)
+    with torch.no_grad():
+        output, init = network(frames, factor)
+    assert output.shape == (1, (count - 1) * factor + 1, 3, 128, 192)
+    assert torch.equal(init.frames[:, ::factor], frames)
+    enlarged = functional.interpolate(frames[0], scale_factor=4, mode="bilinear", align_corners=False)
+    assert torch.allclose(output[0, ::factor], enlarged, atol=1e-6)
+
+
+def test_members_of_a_batch_do_not_meet(network: CompactNetwork) -> None:
+    one, other = torch.rand(1, 3, 3, 32, 32), torch.rand(1, 3, 3, 32, 32)
+    with torch.no_grad():
+        both, _ = network(torch.cat([one, other]), 2)
+        alone, _ = network(one, 2)
+    assert torch.allclose(both[:1], alone, atol=1e-5)
+
+
+def test_velocity_turns_back_into_the_clean_latent() -> None:
+    clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+    signal = alpha_bar(torch.tensor([399]), 1000)
+    noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
+    velocity = signal.sqrt() * noise - (1 - signal).sqrt() * clean
+    assert torch.allclose(clean_from_velocity(noisy, velocity, signal), clean, atol=1e-5)
+
+
+def test_schedule_falls_from_all_signal_to_almost_none() -> None:
+    values = alpha_bar(torch.arange(1000), 1000)
+    assert values[0] == pytest.approx(1.0)
+    assert bool((values.diff() < 0).all())
+    assert 0 < float(values[-1]) < 1e-4
+
+
+def test_temporal_shift_keeps_windows_apart() -> None:
+    x = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 16, 1, 1)  # two videos of three frames
+    shifted = temporal_shift(x, 3)
+    assert shifted[:, 0].flatten().tolist() == [0, 0, 1, 0, 3, 4]
+    assert shifted[:, 2].flatten().tolist() == [1, 2, 0, 4, 5, 0]
+    assert torch.equal(shifted[:, 4:], x[:, 4:])
+
+
+def test_correlation_peaks_where_the_other_frame_lies() -> None:
+    torch.manual_seed(0)
+    a = functional.normalize(torch.randn(1, 16, 12, 12), dim=1)
+    b = a.roll((2, -1), dims=(2, 3))  # a(y, x) = b(y + 2, x - 1)
+    best = correlation(a, b, 3)[0, :, 4:8, 4:8].argmax(0)
+    assert bool((best == (3 + 2) * 7 + (3 - 1)).all())
+
+
+def test_even_motion_is_split_evenly() -> None:
+    forward = torch.full((1, 2, 4, 4), 8.0)
+    for time in (0.25, 0.5, 0.75):
+        left, right = flow_from_between(forward, -forward, time)
+        assert torch.allclose(left, -forward * time)
+        assert torch.allclose(right, forward * (1 - time))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_motion_between_output_frames_adds_up(factor: int) -> None:
+    forward = torch.full((1, 2, 2, 4, 4), 8.0)
+    left = [-forward * j / factor for j in range(1, factor)]
+    right = [forward * (1 - j / factor) for j in range(1, factor)]
+    motion = neighbour_motion(forward, -forward, left, right)
+    assert motion.to_next.shape[1] == 2 * factor
+    assert torch.allclose(motion.to_next, torch.full_like(motion.to_next, 8.0 / factor))
+    assert torch.allclose(motion.to_previous, torch.full_like(motion.to_previous, -8.0 / factor))
+
+
+def test_interleave_orders_by_time() -> None:
+    keys = torch.tensor([[0.0, 4.0, 8.0]])
+    between = [torch.tensor([[j, 4.0 + j]]) for j in (1.0, 2.0, 3.0)]
+    assert interleave(keys, between).tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 8]]
+
+
+def test_wrong_sizes_are_refused() -> None:
+    with pytest.raises(ModelError, match="timestep"):
+        CompactConfig(timestep=1000)
+    with pytest.raises(ModelError, match="num_heads"):
+        CompactConfig(num_heads=5)
