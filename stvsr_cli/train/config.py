@@ -54,6 +54,8 @@ class StageConfig:
     """Steps between validations."""
     save_every: int = 500
     """Steps between checkpoints."""
+    log_every: int = 50
+    """Steps between rows of the log."""
     compile: bool = False
     """Whether to compile the network; CUDA only."""
     losses: dict[str, float] = field(default_factory=dict)

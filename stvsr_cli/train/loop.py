@@ -130,7 +130,7 @@ class Trainer:
                 now = time.monotonic()
                 self.seconds += now - last
                 last = now
-                if self.step % 50 == 0:
+                if self.step % self.config.log_every == 0:
                     self._log("train", losses)
                     text = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
                     report(
