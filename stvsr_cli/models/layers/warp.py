@@ -7,16 +7,25 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def warp(x: Tensor, flow: Tensor, *, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
-    """Sample x where the flow points, bilinearly.
+def warp(x: Tensor, flow: Tensor, padding: Literal["zeros", "border"] = "zeros", align_corners: bool = True) -> Tensor:
+    """Sample x where the flow points, bilinearly: output(p) = x(p + flow(p)).
 
-    x: [N, C, H, W]; flow: [N, 2, H, W] in pixels, x then y: output(p) = x(p + flow(p)). Outside x lie zeros, or its
-    border. Returns [N, C, H, W] in x's dtype; positions are computed in float32.
+    x: [N, C, H, W]. flow: [N, 2, H, W] in pixels, x then y. padding: what lies outside x, zeros or its border.
+    align_corners: whether outside begins at the centres of the outermost pixels, or at their outer edges.
+    Returns [N, C, H, W] in x's dtype; positions and weights are float32 whatever that is.
     """
     height, width = x.shape[-2:]
     rows = torch.arange(height, device=x.device, dtype=torch.float32).view(1, height, 1)
     columns = torch.arange(width, device=x.device, dtype=torch.float32).view(1, 1, width)
-    gx = (flow[:, 0].float() + columns) * (2 / max(width - 1, 1)) - 1
-    gy = (flow[:, 1].float() + rows) * (2 / max(height - 1, 1)) - 1
-    grid = torch.stack([gx, gy], dim=-1).to(x.dtype)  # [N, H, W, 2]
-    return functional.grid_sample(x, grid, mode="bilinear", padding_mode=padding, align_corners=True)
+    x_position, y_position = flow[:, 0].float() + columns, flow[:, 1].float() + rows
+    if align_corners:
+        grid_x = x_position * (2 / max(width - 1, 1)) - 1
+        grid_y = y_position * (2 / max(height - 1, 1)) - 1
+    else:
+        grid_x = (2 * x_position + 1) / width - 1
+        grid_y = (2 * y_position + 1) / height - 1
+    grid = torch.stack([grid_x, grid_y], dim=-1)  # [N, H, W, 2]
+    sampled = functional.grid_sample(
+        x.float(), grid, mode="bilinear", padding_mode=padding, align_corners=align_corners
+    )
+    return sampled.to(x.dtype)
