@@ -19,6 +19,7 @@ from stvsr_cli.errors import ModelError
 
 INDEX_SUFFIX = ".safetensors.index.json"
 PICKLE_SUFFIXES = (".pkl", ".pt", ".pth", ".bin", ".ckpt")
+SHARD_NAME = re.compile(r"-(\d+)-of-(\d+)\.safetensors$")
 NUM_NAMES_SHOWN = 5
 
 Ignore = Callable[[str], bool] | Collection[str]
@@ -31,12 +32,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     path: a safetensors file, an index (`*.safetensors.index.json`), a pickle of a flat state dict, or a folder
     that holds one of the first two. Raises ModelError if it is absent, damaged, ambiguous or not a state dict.
     """
-    if path.is_dir():
-        path = _find_in_folder(path)
-    if not path.is_file():
+    if not path.exists():
         raise ModelError(f"No checkpoint at {path}.", hint="Check the path, or fetch it with `stvsr models pull`.")
-    if path.name.endswith(INDEX_SUFFIX):
-        return _read_shards(path)
+    if path.is_dir() or path.name.endswith(INDEX_SUFFIX):
+        files = _files_of_folder(path) if path.is_dir() else _files_of_index(path)
+        return {name: tensor for file in files for name, tensor in _read_safetensors(file).items()}
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     tensors = read_pickle(path)
@@ -157,30 +157,33 @@ def _listed(kind: str, names: list[str]) -> str:
     return f"{len(names)} {kind} tensor{'s' if len(names) > 1 else ''}: {shown}{more}"
 
 
-def _find_in_folder(folder: Path) -> Path:
-    """Return the one index, or else the one safetensors file, of a folder."""
-    for pattern in (f"*{INDEX_SUFFIX}", "*.safetensors"):
-        found = sorted(folder.glob(pattern))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(path.name for path in found[:NUM_NAMES_SHOWN])
-            raise ModelError(f"{folder} holds several checkpoints: {names}.", hint="Keep one, or name the file.")
-    raise ModelError(f"{folder} holds no safetensors file.", hint="The folder is not a complete download.")
+def _files_of_folder(folder: Path) -> list[Path]:
+    """Return the safetensors files of a folder: those its index names, or a whole set of shards, or the only one."""
+    indices = sorted(folder.glob(f"*{INDEX_SUFFIX}"))
+    if len(indices) == 1:
+        return _files_of_index(indices[0])
+    files = sorted(folder.glob("*.safetensors"))
+    shards = [SHARD_NAME.search(path.name) for path in files]
+    if len(files) == 1 and shards == [None]:
+        return files
+    numbers = [(int(shard[1]), int(shard[2])) for shard in shards if shard]
+    if files and not indices and numbers == [(number, len(files)) for number in range(1, len(files) + 1)]:
+        return files
+    if not files:
+        raise ModelError(f"{folder} holds no safetensors file.", hint="The folder is not a complete download.")
+    names = ", ".join(path.name for path in [*indices, *files][:NUM_NAMES_SHOWN])
+    raise ModelError(f"{folder} holds neither one checkpoint nor a whole one: {names}.", hint="Fetch all its shards.")
 
 
-def _read_shards(index: Path) -> dict[str, Tensor]:
+def _files_of_index(index: Path) -> list[Path]:
     weight_map = read_config(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise ModelError(f"{index} has no weight_map.", hint="The index is damaged.")
-    tensors: dict[str, Tensor] = {}
-    for shard in sorted(set(weight_map.values())):
-        path = index.parent / shard
-        if Path(shard).name != shard or not path.is_file():
-            raise ModelError(f"{index.name} names {shard!r}, which is not beside it.", hint="Fetch all the shards.")
-        tensors.update(_read_safetensors(path))
-    check_names(weight_map, tensors, what=str(index.parent))
-    return tensors
+    shards = sorted(set(weight_map.values()))
+    for shard in shards:
+        if Path(shard).name != shard or not (index.parent / shard).is_file():
+            raise ModelError(f"{index} names {shard!r}, which is not beside it.", hint="Fetch all the shards.")
+    return [index.parent / shard for shard in shards]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -75,7 +75,9 @@ class GatedAttentionProcessor:
                 torch.cat([part[:, :, :num_text], apply_rotary_emb(part[:, :, num_text:], image_rotary_emb)], dim=2)
                 for part in (query, key)
             )
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask).transpose(1, 2).flatten(2)
+        attended = (
+            F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask).transpose(1, 2).flatten(2)
+        )
         attended = project(attn.to_out[0], attn.to_out_TC_lora, attended, gate)
         attended = attn.to_out[1](attended)
         return attended[:, num_text:], attended[:, :num_text]

@@ -1,5 +1,6 @@
 """OSDEnhancer (arXiv 2601.20308) behind the five verbs: space by four and time by any factor, in one step."""
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -34,6 +35,9 @@ TRAITS = Traits(
 )
 
 
+logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
     residual: Tensor
@@ -65,8 +69,9 @@ class OSDEnhancer:
         self.transformer, self.vae, self.scheduler, self.prompt = transformer, vae, scheduler, prompt
         self.posterior = posterior
         self._multiple_px = max(PADDED_MULTIPLE_PX, self._stride_px * transformer.config["patch_size"])
+        self._vae_dtype = next(vae.encoder.parameters()).dtype  # the decoder keeps parts in float32
         vae.enable_slicing()
-        if vae_tiling:
+        if vae_tiling and tiles_fit(vae):
             vae.enable_tiling()
         else:
             vae.disable_tiling()
@@ -112,13 +117,13 @@ class OSDEnhancer:
 
     def decode(self, latent: Tensor, init: Initial, request: Request) -> Tensor:
         """Return the output frames, [B, T, 3, H, W] in [0, 1]."""
-        latent = latent.to(self.vae.dtype).transpose(1, 2) / self.vae.config["scaling_factor"]
+        latent = latent.to(self._vae_dtype).transpose(1, 2) / self.vae.config["scaling_factor"]
         video = self._padding(init.video).remove(self.vae.decode(latent, return_dict=False)[0])
         return (video.transpose(1, 2).float() * 0.5 + 0.5).clamp(0, 1)
 
     def _encode(self, video: Tensor, seed: int) -> Tensor:
         """Return the scaled latent [B, T', C, H', W'] of a video [B, T, 3, H, W], padded for the networks."""
-        padded = self._padding(video).add(video.transpose(1, 2)).to(self.vae.dtype)
+        padded = self._padding(video).add(video.transpose(1, 2)).to(self._vae_dtype)
         posterior = self.vae.encode(padded, return_dict=False)[0]
         if self.posterior == "mode":
             latent = posterior.mode()
@@ -165,4 +170,21 @@ class OSDEnhancer:
             height, width = min(height, self.vae.tile_sample_min_height), min(width, self.vae.tile_sample_min_width)
         channels = self.vae.decoder.up_blocks[-1].resnets[0].in_channels
         frames = self.vae.num_sample_frames_batch_size + 1
-        return int(12 * channels * frames * height * width * self.vae.dtype.itemsize)
+        return int(12 * channels * frames * height * width * self._vae_dtype.itemsize)
+
+
+def tiles_fit(vae: BidirectionalAutoencoder) -> bool:
+    """Return whether the VAE's own tiling gives frames of the right size; if not, say so in a warning.
+
+    It steps in latent positions and joins in pixels, which agree for the published tile of 240 x 360 but not for any.
+    """
+    stride_px = vae.tile_sample_min_height // max(1, vae.tile_latent_min_height)
+    for side, latent_side, factor in (
+        (vae.tile_sample_min_height, vae.tile_latent_min_height, vae.tile_overlap_factor_height),
+        (vae.tile_sample_min_width, vae.tile_latent_min_width, vae.tile_overlap_factor_width),
+    ):
+        step = int(latent_side * (1 - factor))
+        if step < 1 or step != latent_side - int(latent_side * factor) or step * stride_px != side - int(side * factor):
+            logger.warning("The VAE's tile side of %d px cannot be joined without a gap: it runs untiled.", side)
+            return False
+    return True
