@@ -1,0 +1,220 @@
+"""DLoRAL (arXiv 2506.15591) behind the five verbs: space by four, frame pair by frame pair, in one step."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+from torch.nn import functional
+
+from stvsr_cli.errors import UsageError
+from stvsr_cli.models.contract import Request, Traits
+from stvsr_cli.models.dloral.color_fix import ColorFix, fix_colors
+from stvsr_cli.models.dloral.initial import (
+    PROCESS_PX,
+    Initial,
+    Interpolator,
+    blend_linearly,
+    enlarged_size,
+    initialise,
+    restore_size,
+)
+from stvsr_cli.models.dloral.retrieval import CrossFrameRetrieval
+from stvsr_cli.models.dloral.tiles import Tile, blend, gaussian_weights, grid
+from stvsr_cli.models.dloral.vae import FrameCodec
+from stvsr_cli.models.layers.retrieval import BLOCK_BYTES
+
+TIMESTEP = 1
+"""The one noise level at which the UNet is asked."""
+
+TRAITS = Traits(
+    name="dloral",
+    scale=4,
+    multiple_px=1,  # any size is enlarged to a multiple of the VAE's stride, and brought back afterwards
+    minimum_px=16,  # shorter sides would be enlarged more than eightfold
+    window=8,
+    overlap=1,  # a frame looks at the one before it, and at no other
+    minimum_window=1,
+    join="discard",  # a window's first frame had no predecessor there: it is the window before that shows it
+    tile_px=0,  # the model tiles its latents by itself
+    tile_overlap_px=32,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    color_fix: ColorFix = "adain"
+    """Whence the output's colours come."""
+    latent_tile: int = 96
+    """Latents of more positions than a square of this side are taken in tiles of it; 0: always whole."""
+    latent_overlap: int = 32
+    """Positions that two tiles share."""
+    pairs_per_call: int = 1
+    """Frame pairs that go through the UNet together."""
+
+    def __post_init__(self) -> None:
+        if self.color_fix not in get_args(ColorFix):
+            raise UsageError(f"color_fix={self.color_fix!r} is unknown.", hint=f"Choose one of {get_args(ColorFix)}.")
+        if self.latent_tile < 0 or self.pairs_per_call < 1:
+            raise UsageError(f"{self.latent_tile = } must not be negative, nor {self.pairs_per_call = } below 1.")
+        if self.latent_tile and not 0 <= self.latent_overlap < self.latent_tile:
+            raise UsageError(f"latent_overlap={self.latent_overlap} must lie in [0, {self.latent_tile}).")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    tiles: list[Tile]
+    """In positions of the latent."""
+    aligned: list[Tensor]
+    """By tile: the latent of the frame before, warped; [B, T, C, h, w]."""
+    fused: list[Tensor]
+    """By tile: the latent with what was retrieved from the aligned one; [B, T, C, h, w]."""
+
+
+class DLoRAL:
+    """The published system: retrieval from the frame before, and a UNet with both experts merged."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        codec: FrameCodec,
+        retrieval: CrossFrameRetrieval,
+        prompt: Tensor,
+        *,
+        detail: float = 1.0,
+        remerge: Callable[[float], Mapping[str, Tensor]] | None = None,
+        interpolator: Interpolator | None = None,
+        options: Options | None = None,
+    ) -> None:
+        """Wire the parts, which lie on one device.
+
+        prompt: [1, L, D]. detail: the share of the D-LoRA that is merged into `unet`, and the most a request gets.
+        remerge: returns the UNet's weights at another share. interpolator: makes the in-between frames, at the
+        input's size; by default they are mixtures of their neighbours.
+        """
+        self.traits = TRAITS
+        self.unet, self.codec, self.retrieval, self.prompt = unet, codec, retrieval, prompt
+        self.options = options or Options()
+        self._interpolate = interpolator or blend_linearly
+        self._detail = self._merged_detail = detail
+        self._remerge = remerge
+
+    def initialise(self, frames: Tensor, request: Request) -> Initial:
+        """Return the enlarged video, in-between frames included."""
+        return initialise(
+            frames,
+            fps_factor=request.fps_factor,
+            scale=self.traits.scale,
+            multiple_px=self.codec.stride,
+            interpolate=self._interpolate,
+        )
+
+    def encode(self, init: Initial, request: Request) -> Tensor:
+        """Return the frames' latents, float32 [B, T, C, H / 8, W / 8]."""
+        latent = self.codec.encode(init.video.flatten(0, 1) * 2 - 1, request.seed)
+        return latent.unflatten(0, init.video.shape[:2])
+
+    def condition(self, init: Initial, latent: Tensor, request: Request) -> Condition:
+        """Return, tile by tile, what each frame takes from the one before; the first is paired with itself."""
+        height, width = latent.shape[-2:]
+        frames = functional.interpolate(init.video.flatten(0, 1) * 2 - 1, size=(height, width), mode="bicubic")
+        frames = frames.unflatten(0, init.video.shape[:2])
+        tiles = self._tiles(height, width)
+        found = [self._retrieve(tile.crop(frames), tile.crop(latent)) for tile in tiles]
+        return Condition(tiles=tiles, aligned=[part[0] for part in found], fused=[part[1] for part in found])
+
+    def denoise(self, latent: Tensor, condition: Condition, request: Request) -> Tensor:
+        """Return the clean latent, float32 [B, T, C, H / 8, W / 8], from one prediction."""
+        self._merge(min(self._detail, request.detail))
+        if len(condition.tiles) == 1:
+            return next(self._clean_tiles(condition))[1]
+        weights = gaussian_weights(condition.tiles[0].height, condition.tiles[0].width, latent.device)
+        height, width = latent.shape[-2:]
+        return blend(self._clean_tiles(condition), weights, (height, width))
+
+    def decode(self, latent: Tensor, init: Initial, request: Request) -> Tensor:
+        """Return the output frames, [B, T, 3, H, W] in [0, 1]."""
+        batch, num_frames = latent.shape[:2]
+        output = init.video.new_empty((batch * num_frames, 3, *init.size))
+        for index, (one, source) in enumerate(
+            zip(latent.flatten(0, 1).split(1), init.video.flatten(0, 1).split(1), strict=True)
+        ):
+            frame = fix_colors(self.codec.decode(one) * 0.5 + 0.5, source, self.options.color_fix).clamp_(0, 1)
+            output[index] = restore_size(frame, init.size)[0].clamp_(0, 1)
+        return output.unflatten(0, (batch, num_frames))
+
+    def _tiles(self, height: int, width: int) -> list[Tile]:
+        side = self.options.latent_tile
+        if side == 0 or height * width <= side * side:
+            return [Tile(0, 0, height, width)]
+        return grid(height, width, side, self.options.latent_overlap)
+
+    def _retrieve(self, frames: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the aligned and the fused latents of one tile. frames: [B, T, 3, h, w]; latent: [B, T, C, h, w]."""
+        pairs = (frames, _previous(frames), latent, _previous(latent))
+        found = [
+            self._retrieve_pairs(*(part[None] for part in pair))
+            for pair in zip(*(part.flatten(0, 1) for part in pairs), strict=True)
+        ]
+        aligned, fused = (torch.cat(part).unflatten(0, latent.shape[:2]) for part in zip(*found, strict=True))
+        return aligned, fused
+
+    def _retrieve_pairs(
+        self, frames: Tensor, previous_frames: Tensor, latent: Tensor, previous_latent: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        dtype = self.unet.dtype
+        aligned, fused = self.retrieval(frames, previous_frames, latent.to(dtype), previous_latent.to(dtype))
+        return aligned, fused
+
+    def _clean_tiles(self, condition: Condition) -> Iterator[tuple[Tile, Tensor]]:
+        for tile, aligned, fused in zip(condition.tiles, condition.aligned, condition.fused, strict=True):
+            seen = torch.cat([aligned, fused], dim=2).flatten(0, 1)  # [B*T, 2*C, h, w]
+            prediction = torch.cat([self._predict(pairs) for pairs in seen.split(self.options.pairs_per_call)])
+            yield tile, fused.float() - prediction.float().unflatten(0, fused.shape[:2])
+
+    def _predict(self, pairs: Tensor) -> Tensor:
+        timestep = torch.tensor([TIMESTEP], device=pairs.device)
+        prompt = self.prompt.expand(pairs.shape[0], -1, -1)
+        prediction: Tensor = self.unet(pairs, timestep, encoder_hidden_states=prompt, return_dict=False)[0]
+        return prediction
+
+    def _merge(self, detail: float) -> None:
+        """Bring the merged share of the D-LoRA to `detail`."""
+        if detail == self._merged_detail:
+            return
+        if self._remerge is None:
+            raise UsageError(f"detail={detail} was asked of a network merged at {self._merged_detail}.")
+        self.unet.load_state_dict(self._remerge(detail), strict=True)
+        self._merged_detail = detail
+
+    def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
+        """Return an upper estimate of the bytes one window of this input size needs beyond the weights."""
+        frames = (num_frames - 1) * fps_factor + 1
+        scale = self.traits.scale
+        height, width = (side * scale for side in enlarged_size(height_px, width_px, PROCESS_PX // scale))
+        video = 3 * frames * (height * width + scale * scale * height_px * width_px)  # the enlarged and the output
+        pixels = 4 * (video + 12 * height * width)  # in float32, with a few copies of one frame
+        return pixels + max(self._vae_bytes(height, width), self._unet_bytes(height, width))
+
+    def _vae_bytes(self, height: int, width: int) -> int:
+        """Return the bytes of the decoder's last level, which holds the most: some four copies of its widest input."""
+        channels = self.codec.vae.config["block_out_channels"]
+        widest = channels[min(1, len(channels) - 1)]
+        return int(4 * widest * self.codec.decoded_px(height, width) * self.codec.vae.dtype.itemsize)
+
+    def _unet_bytes(self, height: int, width: int) -> int:
+        """Return the bytes of the first level's activations, some 30 copies of its width, or of a retrieval's block."""
+        height, width = (math.ceil(side / self.codec.stride) for side in (height, width))
+        tile = self._tiles(height, width)[0]
+        positions = tile.height * tile.width
+        width_in = self.unet.config["block_out_channels"][0]
+        activations = 30 * width_in * positions * self.options.pairs_per_call * self.unet.dtype.itemsize
+        return int(max(activations, 2 * BLOCK_BYTES))
+
+
+def _previous(x: Tensor) -> Tensor:
+    """Return for every frame of [B, T, ...] the one before it, and for the first itself."""
+    return torch.cat([x[:, :1], x[:, :-1]], dim=1)

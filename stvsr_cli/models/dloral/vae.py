@@ -1,0 +1,84 @@
+"""The image VAE, frame by frame, in tiles where a frame is large."""
+
+from typing import Literal
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor
+
+from stvsr_cli.models.dloral.tiles import Tile, blend, grid, ramp_weights
+
+Posterior = Literal["mode", "sample"]
+
+ENCODE_WHOLE_PX, DECODE_WHOLE_PX = 1088, 1968
+"""Longest sides that the published script encodes and decodes without tiles."""
+TILE_PX = 1024
+"""Side of the tiles of longer frames."""
+OVERLAP_SHARE = 4
+"""Tiles overlap by their side divided by this."""
+
+
+class FrameCodec:
+    """Frames to scaled latents and back."""
+
+    def __init__(self, vae: AutoencoderKL, *, tile_px: int | None, posterior: Posterior) -> None:
+        """tile_px: frames longer than this are taken in tiles of this side, 0: none; unset: by the limits above."""
+        self.vae, self.posterior = vae, posterior
+        self.stride = int(2 ** (len(vae.config["block_out_channels"]) - 1))
+        self.scaling_factor = float(vae.config["scaling_factor"])
+        self._given_px, self._tile_px = tile_px, TILE_PX if tile_px is None else tile_px
+
+    def encode(self, frames: Tensor, seed: int) -> Tensor:
+        """Return the latents of frames [N, 3, H, W] in [-1, 1]: float32 [N, C, H / stride, W / stride]."""
+        generator = torch.Generator().manual_seed(seed)
+        latents = []
+        for frame in frames.split(1):
+            posterior = DiagonalGaussianDistribution(self._moments(frame.to(self.vae.dtype)).float())
+            if self.posterior == "mode":
+                latents.append(posterior.mode())
+            else:
+                noise = torch.randn(posterior.mean.shape, generator=generator).to(frame.device)
+                latents.append(posterior.mean + posterior.std * noise)
+        return torch.cat(latents) * self.scaling_factor
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the frame of one latent [1, C, h, w]: float32 [1, 3, h * stride, w * stride] in [-1, 1]."""
+        latent = (latent / self.scaling_factor).to(self.vae.dtype)
+        height, width = latent.shape[-2:]
+        if not self._in_tiles(height, width, DECODE_WHOLE_PX):
+            frame: Tensor = self.vae.decode(latent, return_dict=False)[0].float()
+            return frame.clamp_(-1, 1)
+        tiles, overlap = self._grid(height, width)
+        weights = ramp_weights(
+            tiles[0].height * self.stride, tiles[0].width * self.stride, overlap * self.stride, latent.device
+        )
+        parts = ((tile, self.vae.decode(tile.crop(latent), return_dict=False)[0]) for tile in tiles)
+        return blend(parts, weights, (height, width), self.stride).clamp_(-1, 1)
+
+    def decoded_px(self, height: int, width: int) -> int:
+        """Return how many pixels one call of the decoder makes for frames of height x width."""
+        if not self._in_tiles(height // self.stride, width // self.stride, DECODE_WHOLE_PX):
+            return height * width
+        return min(height, width, self._tile_px) ** 2
+
+    def _moments(self, frame: Tensor) -> Tensor:
+        height, width = (side // self.stride for side in frame.shape[-2:])
+        if not self._in_tiles(height, width, ENCODE_WHOLE_PX):
+            return self._moments_of(frame)
+        tiles, overlap = self._grid(height, width)
+        weights = ramp_weights(tiles[0].height, tiles[0].width, overlap, frame.device)
+        parts = ((tile, self._moments_of(tile.crop(frame, self.stride))) for tile in tiles)
+        return blend(parts, weights, (height, width))
+
+    def _moments_of(self, frame: Tensor) -> Tensor:
+        moments: Tensor = self.vae.encode(frame, return_dict=False)[0].parameters
+        return moments
+
+    def _in_tiles(self, height: int, width: int, whole_px: int) -> bool:
+        limit = whole_px if self._given_px is None else self._given_px
+        return limit > 0 and max(height, width) * self.stride > limit
+
+    def _grid(self, height: int, width: int) -> tuple[list[Tile], int]:
+        side = max(1, self._tile_px // self.stride)
+        return grid(height, width, side, side // OVERLAP_SHARE), side // OVERLAP_SHARE
