@@ -5,12 +5,13 @@ import torch
 from torch.nn import functional
 
 from stvsr_cli.errors import ModelError
-from stvsr_cli.models.compact.aggregation import flow_from_between, interleave, neighbour_motion
 from stvsr_cli.models.compact.blocks import temporal_shift
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import alpha_bar, clean_from_velocity
-from stvsr_cli.models.compact.flow import correlation
+from stvsr_cli.models.compact.motion import neighbour_motion
 from stvsr_cli.models.compact.network import CompactNetwork
+from stvsr_cli.models.layers.aggregation import flow_from_between, interleave
+from stvsr_cli.models.layers.flow import correlation
 
 
 @pytest.fixture(scope="module")

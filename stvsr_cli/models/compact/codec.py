@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.compact.aggregation import Motion
 from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, silence
 from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.motion import Motion
 from stvsr_cli.models.layers.warp import warp
 
 

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.compact.aggregation import ContextAggregation, Motion, interleave, neighbour_motion
 from stvsr_cli.models.compact.codec import Decoder, Encoder
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import Denoiser, alpha_bar, clean_from_velocity
-from stvsr_cli.models.compact.flow import FlowNetwork
+from stvsr_cli.models.compact.motion import Motion, neighbour_motion
+from stvsr_cli.models.layers.aggregation import ContextAggregation, interleave
+from stvsr_cli.models.layers.flow import FlowNetwork
 
 
 @dataclass(frozen=True, slots=True)

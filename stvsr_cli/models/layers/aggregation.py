@@ -4,24 +4,12 @@ After DiffST (arXiv 2605.13182): frame prediction warps two keyframes on each si
 weighs them. The flow to the target time starts from the linear combination of Super SloMo (arXiv 1712.00080, eq. 4).
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.compact.flow import resize_flow
+from stvsr_cli.models.layers.flow import resize_flow
 from stvsr_cli.models.layers.warp import warp
-
-
-@dataclass(frozen=True, slots=True)
-class Motion:
-    """Flow from each output frame to its neighbours, in latent positions."""
-
-    to_next: Tensor
-    """[B, T'-1, 2, H, W]: from frame i to frame i + 1."""
-    to_previous: Tensor
-    """[B, T'-1, 2, H, W]: from frame i + 1 to frame i."""
 
 
 def flow_from_between(forward: Tensor, backward: Tensor, time: float) -> tuple[Tensor, Tensor]:
@@ -110,15 +98,3 @@ def interleave(keyframes: Tensor, between: list[Tensor]) -> Tensor:
         return keyframes
     groups = torch.stack([keyframes[:, :-1], *between], 2).flatten(1, 2)
     return torch.cat([groups, keyframes[:, -1:]], 1)
-
-
-def neighbour_motion(forward: Tensor, backward: Tensor, to_left: list[Tensor], to_right: list[Tensor]) -> Motion:
-    """Flow between neighbouring output frames, along straight paths between the keyframes.
-
-    forward, backward: [B, T-1, 2, H, W] between keyframes; to_left, to_right: the same from each of the F - 1
-    intermediate times to its keyframes.
-    """
-    factor = len(to_left) + 1
-    nexts = [forward / factor] + [flow / (factor - j) for j, flow in enumerate(to_right, start=1)]
-    previous = [flow / j for j, flow in enumerate(to_left, start=1)] + [backward / factor]
-    return Motion(torch.stack(nexts, 2).flatten(1, 2), torch.stack(previous, 2).flatten(1, 2))
