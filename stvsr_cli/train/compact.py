@@ -1,11 +1,9 @@
 """The stages in which the compact network is trained."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from stvsr_cli.errors import UsageError
@@ -14,18 +12,7 @@ from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.losses import Perceptual, charbonnier, flow_error
 from stvsr_cli.train.samples import Batch
-
-Losses = dict[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a stage trains, and towards what."""
-
-    parts: tuple[str, ...]
-    """Prefixes of the parameters that are trained; the rest is frozen."""
-    losses: Callable[[CompactNetwork, Batch, "nn.Module | None"], Losses]
-    """Losses of one batch by name."""
+from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
 
 
 def flow_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
@@ -55,29 +42,21 @@ def one_step_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module
     return losses
 
 
-STAGES = {
+STAGES: dict[str, Stage[CompactNetwork]] = {
     "flow": Stage(("flow.", "aggregation."), flow_losses),
     "one_step": Stage(("aggregation.", "encoder.", "denoiser.", "decoder."), one_step_losses),
 }
 
 
-def build(config: StageConfig, perceptual_weights: Path | None) -> tuple[CompactNetwork, Stage, Perceptual | None]:
+def build(
+    config: StageConfig, perceptual_weights: Path | None
+) -> tuple[CompactNetwork, Stage[CompactNetwork], Perceptual | None]:
     """Return the network, the stage and the perceptual features a configuration asks for."""
     if config.stage not in STAGES:
         raise UsageError(f"unknown stage {config.stage!r}.", hint=f"Stages of compact: {', '.join(STAGES)}.")
+    if config.network:
+        raise UsageError(f"compact has no network settings, got {', '.join(config.network)}.")
     stage = STAGES[config.stage]
     network = CompactNetwork(CompactConfig())
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(stage.parts))
-    perceptual = None
-    if config.losses.get("perceptual"):
-        if perceptual_weights is None:
-            raise UsageError("the perceptual loss needs perceptual_weights.", hint="Name SqueezeNet 1.1 weights.")
-        perceptual = Perceptual(perceptual_weights)
-    return network, stage, perceptual
-
-
-def total(losses: Losses, weights: dict[str, float]) -> Tensor:
-    """Weighted sum of the losses that have a weight."""
-    parts = [weights[name] * value for name, value in losses.items() if weights.get(name)]
-    return torch.stack(parts).sum()
+    freeze_but(network, stage.parts)
+    return network, stage, perceptual_of(config, perceptual_weights)

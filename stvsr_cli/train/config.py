@@ -3,6 +3,7 @@
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from stvsr_cli.errors import UsageError
 
@@ -60,6 +61,8 @@ class StageConfig:
     """Whether to compile the network; CUDA only."""
     losses: dict[str, float] = field(default_factory=dict)
     """Weights of the stage's losses, by name."""
+    network: dict[str, Any] = field(default_factory=dict)
+    """Settings of the model's own, which its stages know."""
     perceptual_weights: str = ""
     """SqueezeNet 1.1 weights (safetensors) for the perceptual loss and metric."""
 

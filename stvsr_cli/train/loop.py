@@ -7,22 +7,27 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stvsr_cli.errors import ModelError, UsageError
-from stvsr_cli.train import compact
 from stvsr_cli.train.clips import build_cache
 from stvsr_cli.train.config import StageConfig, read_config
 from stvsr_cli.train.losses import Perceptual
 from stvsr_cli.train.plot import plot_log
 from stvsr_cli.train.samples import Batch, StepDataset, batches
+from stvsr_cli.train.stage import Stage, total
 from stvsr_cli.train.validate import Validation
 
 logger = logging.getLogger(__name__)
+
+MODELS = ("compact", "diffst")
+"""Models that train; the module of each has `build`. It is imported when asked for: diffusers is slow to import."""
 
 
 def learning_rate(config: StageConfig, step: int) -> float:
@@ -54,6 +59,13 @@ class Averaged:
         return {name: self.values.get(name, tensor) for name, tensor in network.state_dict().items()}
 
 
+def build(config: StageConfig, features: Path | None) -> tuple[Any, Stage[Any], Perceptual | None]:
+    """Return the network, the stage and the perceptual features a configuration asks for."""
+    built: tuple[Any, Stage[Any], Perceptual | None]
+    built = import_module(f"stvsr_cli.train.{config.model}").build(config, features)
+    return built
+
+
 class Trainer:
     """One stage, from its configuration to its weights in the output folder."""
 
@@ -62,7 +74,7 @@ class Trainer:
         self.config, self.out, self.device = config, out, device
         self.dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
         features = data / config.perceptual_weights if config.perceptual_weights else None
-        self.network, self.stage, perceptual = compact.build(config, features)
+        self.network, self.stage, perceptual = build(config, features)
         if config.start_from:
             load_weights(self.network, out / config.start_from)
         self.network.to(device)
@@ -119,6 +131,8 @@ class Trainer:
         part = path.with_suffix(".part")
         save_file(tensors, part, metadata={"stage": self.config.stage, "step": str(self.step)})
         part.replace(path)
+        if self.stage.export is not None:
+            self.stage.export(self.network, self.averaged.state(self.network), path.with_suffix(""))
 
     def train(self, *, max_minutes: float | None, report: Callable[[str], None]) -> None:
         """Run to the last step, or until `max_minutes` have passed; saves at the end in either case."""
@@ -155,7 +169,7 @@ class Trainer:
         )
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             losses = self.stage.losses(self.network, moved, self.perceptual)
-        loss = compact.total(losses, self.config.losses)
+        loss = total(losses, self.config.losses)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         trained = [p for p in self.network.parameters() if p.requires_grad]
@@ -217,8 +231,8 @@ def run(
     Raises UsageError for a wrong configuration, InputError for missing data, ModelError for unfit weights.
     """
     config = read_config(config_path)
-    if config.model != "compact":
-        raise UsageError(f"unknown model {config.model!r}.", hint="Models that train: compact.")
+    if config.model not in MODELS:
+        raise UsageError(f"unknown model {config.model!r}.", hint=f"Models that train: {', '.join(MODELS)}.")
     trainer = Trainer(config, data=data, out=out, cache=cache, device=device or torch.device("cpu"))
     (out / f"{config.stage}.config.json").write_text(_as_json(config))
     if resume:
