@@ -1,0 +1,303 @@
+"""Everything that travels beside the video: sound, subtitles, data, attachments, chapters, metadata."""
+
+import logging
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+from av.stream import Disposition
+
+from stvsr_cli.media.probe import VideoInfo, open_input
+
+logger = logging.getLogger(__name__)
+
+TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
+TEXT_CODEC = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
+AUDIO_CODEC = {"webm": "libopus"}
+STALE_TAGS = frozenset({"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
+"""Tags that describe the old stream's bytes and would be wrong of the new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What becomes of one stream."""
+
+    index: int
+    action: str
+    """copy, convert, attach or drop."""
+    why: str
+
+
+def plan_streams(info: VideoInfo, container_format: str, supported: frozenset[str]) -> list[Plan]:
+    """Say for each stream beside the video whether the output can hold it.
+
+    container_format: FFmpeg's name of the output format; supported: the codecs it can hold.
+    """
+    plans = []
+    for stream in info.streams:
+        codec = stream.codec
+        if stream.kind == "attachment":
+            holds = container_format == "matroska"
+            plans.append(Plan(stream.index, "attach" if holds else "drop", "" if holds else f"{container_format} holds no attachments"))
+        elif stream.kind == "audio":
+            pcm_in_mp4 = container_format == "mp4" and codec.startswith("pcm_")
+            holds = codec in supported and not pcm_in_mp4
+            target = AUDIO_CODEC.get(container_format, "aac")
+            plans.append(Plan(stream.index, "copy" if holds else "convert", "" if holds else f"{codec} becomes {target}"))
+        elif stream.kind == "subtitle" and codec in TEXT_SUBTITLES and codec not in supported:
+            target = TEXT_CODEC.get(container_format)
+            plans.append(Plan(stream.index, "convert" if target else "drop", f"{codec} becomes {target}" if target else f"{container_format} holds no text subtitles"))
+        elif codec in supported and stream.kind in ("subtitle", "video"):
+            plans.append(Plan(stream.index, "copy", ""))
+        elif stream.kind == "data" and container_format in ("mp4", "mov") and codec not in ("unknown", ""):
+            plans.append(Plan(stream.index, "copy", ""))
+        else:
+            plans.append(Plan(stream.index, "drop", f"{container_format} cannot hold {codec}"))
+    return plans
+
+
+class Companions:
+    """Copies the streams beside the video into an output, as far as the video has come."""
+
+    def __init__(
+        self, info: VideoInfo, output: "av.container.OutputContainer", *, start: Fraction, end: Fraction | None
+    ) -> None:
+        self._output = output
+        self._start, self._end = start, end
+        self._inputs: list[av.container.InputContainer] = []
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._sources: list[_Source] = []
+        formats = frozenset(output.supported_codecs)
+        plans = plan_streams(info, output.format.name, formats)
+        for plan in plans:
+            if plan.action in ("drop", "convert"):
+                kind = next(s.kind for s in info.streams if s.index == plan.index)
+                verb = "dropped" if plan.action == "drop" else "converted"
+                logger.warning("%s stream %d is %s: %s", kind, plan.index, verb, plan.why)
+        origin = info.origin + start
+        self._open(info, [p for p in plans if p.action != "drop"], origin)
+
+    def _open(self, info: VideoInfo, plans: list[Plan], origin: Fraction) -> None:
+        source = open_input(info.path)
+        self._inputs.append(source)
+        _copy_metadata(source, self._output, origin, self._end and self._end - self._start)
+        routes: dict[int, _Route] = {}
+        texts: list[int] = []
+        for plan in plans:
+            stream = source.streams[plan.index]
+            if plan.action == "attach":
+                self._attach(stream)
+            elif plan.action == "convert" and stream.type == "subtitle":
+                texts.append(plan.index)
+            elif plan.action == "convert":
+                routes[plan.index] = _Transcoded(stream, self._output)
+            else:
+                route = _copied(stream, self._output)
+                if route is not None:
+                    routes[plan.index] = route
+        if routes:
+            streams = [source.streams[i] for i in routes]
+            if origin > info.origin:
+                source.seek(int(origin * av.time_base), backward=True)
+            self._sources.append(_Source(source, streams, routes, origin))
+        if texts:
+            self._convert_texts(info, texts)
+
+    def _convert_texts(self, info: VideoInfo, indices: list[int]) -> None:
+        """Convert text subtitles with the ffmpeg binary, since PyAV has no encoder for them, and copy the result."""
+        import imageio_ffmpeg  # the binary is needed for this one case only
+
+        self._folder = tempfile.TemporaryDirectory(prefix="stvsr-")
+        name = self._output.format.name
+        path = Path(self._folder.name) / ("text.mp4" if name in ("mp4", "mov") else "text.mkv")
+        maps = [argument for index in indices for argument in ("-map", f"0:{index}")]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", str(info.path), *maps]
+        done = subprocess.run([*command, "-c:s", TEXT_CODEC[name], str(path)], capture_output=True, text=True, check=False)
+        if done.returncode or not path.exists():
+            logger.warning("text subtitles are dropped: %s", done.stderr.strip().splitlines()[-1:] or "ffmpeg failed")
+            return
+        converted = open_input(path)
+        self._inputs.append(converted)
+        routes: dict[int, _Route] = {}
+        for stream, index in zip(list(converted.streams), indices, strict=True):
+            route = _copied(stream, self._output)
+            if route is not None:
+                routes[stream.index] = route
+                original = next(s for s in info.streams if s.index == index)
+                if original.language:
+                    route.stream.metadata["language"] = original.language
+                source_stream = self._inputs[0].streams[index]
+                route.stream.disposition = source_stream.disposition
+        self._sources.append(_Source(converted, list(converted.streams), routes, self._start))
+
+    def _attach(self, stream: "av.stream.Stream") -> None:
+        if isinstance(stream, av.stream.AttachmentStream) and stream.data:
+            name, kind = stream.name or "attachment", stream.mimetype or "application/octet-stream"
+            self._output.add_attachment(name, kind, stream.data)
+
+    def copy_until(self, time_s: Fraction | None) -> None:
+        """Write all packets up to a time of the output in seconds; None: all that remain."""
+        limit = self._end - self._start if self._end is not None else None
+        if limit is not None and (time_s is None or time_s > limit):
+            time_s = limit
+        for source in self._sources:
+            source.copy_until(self._output, time_s)
+
+    def finish(self) -> None:
+        """Write what remains, in the encoders of converted sound too."""
+        self.copy_until(None)
+        for source in self._sources:
+            for route in source.routes.values():
+                route.flush(self._output)
+
+    def close(self) -> None:
+        """Close the inputs and remove temporary files."""
+        for container in self._inputs:
+            container.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+class _Source:
+    """A container whose packets go into the output, each by its stream's route."""
+
+    def __init__(
+        self,
+        container: "av.container.InputContainer",
+        streams: "list[av.stream.Stream]",
+        routes: "dict[int, _Route]",
+        origin: Fraction,
+    ) -> None:
+        self.routes, self._origin = routes, origin
+        self._packets = _demux(container, streams)
+        self._next: av.Packet | None = next(self._packets, None)
+
+    def copy_until(self, output: "av.container.OutputContainer", time_s: Fraction | None) -> None:
+        """Pass on packets up to a time of the output; those that end before 0 are left out."""
+        while self._next is not None:
+            packet = self._next
+            offset = round(self._origin / packet.time_base)
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            moment = (stamp - offset) * packet.time_base
+            if time_s is not None and moment > time_s:
+                return
+            self._next = next(self._packets, None)
+            shown = packet.pts if packet.pts is not None else packet.dts
+            if (shown + (packet.duration or 1) - offset) <= 0:
+                continue
+            route = self.routes.get(packet.stream_index)
+            if route is not None:
+                route.send(packet, offset, output)
+
+
+def _demux(
+    container: "av.container.InputContainer", streams: "list[av.stream.Stream]"
+) -> Iterator[av.Packet]:
+    """Packets with timestamps; a file that breaks off ends quietly, since the video has said so."""
+    packets = container.demux(streams)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except (av.error.FFmpegError, OSError):
+            return
+        if packet.dts is not None or packet.pts is not None:
+            yield packet
+
+
+class _Route:
+    """Where the packets of a stream go: copied as they are."""
+
+    def __init__(self, stream: "av.stream.Stream") -> None:
+        self.stream = stream
+
+    def send(self, packet: av.Packet, offset: int, output: "av.container.OutputContainer") -> None:
+        if packet.pts is not None:
+            packet.pts -= offset
+        if packet.dts is not None:
+            packet.dts -= offset
+        packet.stream = self.stream
+        output.mux(packet)
+
+    def flush(self, output: "av.container.OutputContainer") -> None:
+        """Nothing is held back."""
+
+
+class _Transcoded(_Route):
+    """Sound that the output cannot hold, encoded anew."""
+
+    def __init__(self, source: "av.stream.Stream", output: "av.container.OutputContainer") -> None:
+        context = source.codec_context
+        codec = AUDIO_CODEC.get(output.format.name, "aac")
+        rate = 48000 if codec == "libopus" else context.sample_rate
+        stream = output.add_stream(codec, rate=rate)
+        stream.codec_context.layout = context.layout
+        stream.codec_context.bit_rate = 96000 * max(1, context.layout.nb_channels)
+        super().__init__(stream)
+        _copy_tags(source, stream)
+        self._rate = rate
+        self._resampler: av.AudioResampler | None = None
+
+    def send(self, packet: av.Packet, offset: int, output: "av.container.OutputContainer") -> None:
+        context = self.stream.codec_context
+        if self._resampler is None:
+            context.open()
+            size = context.frame_size or 1024
+            self._resampler = av.AudioResampler(context.format, context.layout, self._rate, size)
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            return
+        for frame in frames:
+            if frame.pts is not None:
+                frame.pts -= round(offset * packet.time_base / frame.time_base)
+            for piece in self._resampler.resample(frame):
+                output.mux(self.stream.encode(piece))
+
+    def flush(self, output: "av.container.OutputContainer") -> None:
+        if self._resampler is not None:
+            for piece in self._resampler.resample(None):
+                output.mux(self.stream.encode(piece))
+            output.mux(self.stream.encode(None))
+
+
+def _copied(source: "av.stream.Stream", output: "av.container.OutputContainer") -> _Route | None:
+    try:
+        stream = output.add_stream_from_template(source)
+    except (av.error.FFmpegError, ValueError, TypeError, NotImplementedError) as error:
+        logger.warning("%s stream %d is dropped: %s", source.type, source.index, error)
+        return None
+    _copy_tags(source, stream)
+    return _Route(stream)
+
+
+def _copy_tags(source: "av.stream.Stream", target: "av.stream.Stream") -> None:
+    target.metadata.update({k: v for k, v in source.metadata.items() if k.split("-")[0].lower() not in STALE_TAGS})
+    target.disposition = Disposition(source.disposition)
+
+
+def _copy_metadata(
+    source: "av.container.InputContainer",
+    output: "av.container.OutputContainer",
+    origin: Fraction,
+    length: Fraction | None,
+) -> None:
+    """Copy global tags, and the chapters that lie in the part taken, moved with it."""
+    skip = {"encoder", "major_brand", "minor_version", "compatible_brands", "creation_time"}
+    output.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in skip})
+    chapters = []
+    for chapter in source.chapters():
+        base = chapter["time_base"]
+        begin, finish = chapter["start"] * base - origin, chapter["end"] * base - origin
+        if finish <= 0 or (length is not None and begin >= length):
+            continue
+        finish = finish if length is None else min(finish, length)
+        chapters.append({**chapter, "start": int(max(begin, 0) / base), "end": int(finish / base)})
+    if chapters:
+        output.set_chapters(chapters)

@@ -1,0 +1,207 @@
+"""From a described video to frames with exact timestamps."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import av
+import av.error
+import numpy as np
+
+from stvsr_cli.errors import InputError
+from stvsr_cli.media.probe import ColorTags, VideoInfo, open_input
+
+logger = logging.getLogger(__name__)
+
+PLANAR = frozenset(
+    f"{name}{depth}"
+    for name, depths in {
+        "yuv420p": ("", "10le"),
+        "yuv422p": ("", "10le"),
+        "yuv444p": ("", "10le"),
+        "gbrp": ("", "10le"),
+        "gray": ("", "10le"),
+    }.items()
+    for depth in depths
+)
+"""Formats that `color` reads and writes; every other is converted to the nearest of these on decoding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The pixels of one frame."""
+
+    planes: tuple[np.ndarray, ...]
+    """[H, W] each, uint8 or uint16; chroma planes smaller as the format says; gbrp in that order."""
+    pix_fmt: str
+    """One of `PLANAR`."""
+    color: ColorTags
+
+    @property
+    def bit_depth(self) -> int:
+        """Bits per sample."""
+        return 10 if self.pix_fmt.endswith("10le") else 8
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A decoded frame and when it is shown."""
+
+    index: int
+    pts: int
+    """Ticks of the input's time base."""
+    duration: int
+    """Ticks of the input's time base, at least 1."""
+    picture: Picture
+    cut: bool = False
+    """Whether a new shot begins here."""
+
+
+def decode(
+    info: VideoInfo, *, start: Fraction | None = None, end: Fraction | None = None, threads: int = 0
+) -> Iterator[Frame]:
+    """Yield the frames of a video in order of presentation.
+
+    start, end: seconds from the file's start; frames shown in [start, end) come. threads: 0 is one a core.
+    A frame that cannot be decoded leaves the one before it in place, with one warning for the file; a file that ends
+    too early ends there, with a warning. Timestamps that are missing or run backwards are repaired.
+    Raises InputError if no frame comes at all.
+    """
+    first = info.start_pts if start is None else _ticks(start + info.origin, info)
+    last = None if end is None else _ticks(end + info.origin, info)
+    previous: Frame | None = None
+    for pts, picture, nominal in _timed(info, first, threads):
+        if previous is not None:
+            frame = replace(previous, duration=pts - previous.pts)
+            if frame.pts + frame.duration > first:
+                yield _from(frame, first)
+                previous = Frame(frame.index + 1, pts, nominal, picture)
+            else:
+                previous = Frame(0, pts, nominal, picture)
+        else:
+            previous = Frame(0, pts, nominal, picture)
+        if last is not None and pts >= last:
+            previous = None
+            return
+    if previous is None:
+        raise InputError(f"{info.path}: no frame can be decoded.", hint="Check that it plays.")
+    if previous.pts + previous.duration > first:
+        yield _from(previous, first)
+    elif previous.index == 0:
+        raise InputError(f"{info.path} ends before --start.", hint="Lower --start.")
+
+
+def _from(frame: Frame, first: int) -> Frame:
+    """The frame, shortened if it began before the first moment asked for."""
+    if frame.pts >= first:
+        return frame
+    return replace(frame, pts=first, duration=frame.pts + frame.duration - first)
+
+
+def _ticks(seconds: Fraction, info: VideoInfo) -> int:
+    return round(seconds / info.time_base)
+
+
+def _timed(info: VideoInfo, first: int, threads: int) -> Iterator[tuple[int, Picture, int]]:
+    """Pictures with repaired timestamps and nominal durations."""
+    expected: int | None = None
+    repaired = False
+    for frame in _raw(info, first, threads):
+        pts = frame.pts
+        duration = frame.duration or info.frame_ticks
+        if pts is None or (expected is not None and pts < expected):
+            if not repaired:
+                logger.warning("%s: timestamps are missing or run backwards; frames are spaced evenly there", info.path)
+            repaired = True
+            pts = info.start_pts if expected is None else expected - 1 + info.frame_ticks
+        expected = pts + 1
+        yield pts, picture_of(frame, info), duration
+
+
+def _raw(info: VideoInfo, first: int, threads: int) -> Iterator[av.VideoFrame]:
+    """Decoded frames; what cannot be decoded is left out, a damaged picture replaced by the one before it."""
+    damaged = 0
+    with open_input(info.path) as container:
+        stream = container.streams[info.stream_index]
+        assert_video(stream, info)
+        stream.codec_context.thread_type = "AUTO"
+        stream.codec_context.thread_count = threads
+        if first > info.start_pts:
+            container.seek(first, stream=stream, backward=True)
+        packets = container.demux(stream)
+        good: av.VideoFrame | None = None
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except (av.error.FFmpegError, OSError) as error:
+                logger.warning("%s ends early: %s", info.path, error)
+                break
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                damaged += 1
+                continue
+            for frame in frames:
+                if frame.is_corrupt and good is not None:
+                    damaged += 1
+                    good.pts, good.duration = frame.pts, frame.duration
+                    yield good
+                else:
+                    good = frame
+                    yield frame
+    if damaged:
+        logger.warning("%s: %d frames are damaged; the frame before each is held", info.path, damaged)
+
+
+def assert_video(stream: object, info: VideoInfo) -> None:
+    """Raise InputError if the file changed since it was probed."""
+    if not isinstance(stream, av.VideoStream):
+        raise InputError(f"{info.path} changed while it was read.", hint="Start again when it is complete.")
+
+
+def nearest_planar(frame: av.VideoFrame) -> str:
+    """The format of `PLANAR` that holds a frame with the least loss."""
+    name = frame.format.name
+    known = name.replace("yuvj", "yuv")
+    if known in PLANAR:
+        return known
+    deep = "10le" if max((c.bits for c in frame.format.components), default=8) > 8 else ""
+    if frame.format.is_rgb or name == "pal8":
+        return f"gbrp{deep}"
+    if len(frame.format.components) <= 2:
+        return f"gray{deep}"
+    chroma = frame.format.components[1]
+    if chroma.height < frame.format.height:
+        return f"yuv420p{deep}"
+    return f"{'yuv422p' if chroma.width < frame.format.width else 'yuv444p'}{deep}"
+
+
+def picture_of(frame: av.VideoFrame, info: VideoInfo) -> Picture:
+    """The frame's pixels as planes; converted and brought to the video's size where they differ."""
+    target = nearest_planar(frame)
+    size = (info.width, info.height)
+    if any(c.is_alpha for c in frame.format.components):
+        frame = _on_black(frame)
+    if frame.format.name.replace("yuvj", "yuv") != target or (frame.width, frame.height) != size:
+        frame = frame.reformat(width=size[0], height=size[1], format=target)
+    wide = target.endswith("10le")
+    planes = []
+    for plane in frame.planes:
+        row = plane.line_size // (2 if wide else 1)
+        data = np.frombuffer(plane, dtype=np.uint16 if wide else np.uint8)
+        planes.append(data[: row * plane.height].reshape(plane.height, row)[:, : plane.width].copy())
+    if target.startswith("gbrp"):
+        return Picture(tuple(planes), target, replace(info.color, matrix=0, range=2))
+    return Picture(tuple(planes), target, info.color)
+
+
+def _on_black(frame: av.VideoFrame) -> av.VideoFrame:
+    """Lay a picture with transparency over black."""
+    rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
+    rgb = (rgba[..., :3] * rgba[..., 3:] + 127) // 255
+    flat = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb.astype(np.uint8)), format="rgb24")
+    flat.pts, flat.time_base = frame.pts, frame.time_base
+    return flat

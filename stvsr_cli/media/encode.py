@@ -1,0 +1,158 @@
+"""Frames to packets: the encoder's configuration, its stream, and the thread it works in."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Generic, TypeVar
+
+import av
+import av.error
+import numpy as np
+
+from stvsr_cli.errors import OutputError
+from stvsr_cli.media.decode import PLANAR, Picture
+from stvsr_cli.media.probe import VideoInfo
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+DEFAULT_CRF = {"libx264": 17, "libx265": 19, "libsvtav1": 24, "libvpx-vp9": 22, "libaom-av1": 22}
+"""Visually close to lossless for each encoder, at a size people keep."""
+QUEUE_FRAMES = 8
+"""Frames that may wait for the encoder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    codec: str = "libx264"
+    """FFmpeg's name of the encoder."""
+    crf: int | None = None
+    """Constant rate factor; None takes the encoder's entry in `DEFAULT_CRF`."""
+    preset: str | None = None
+    """Speed preset of the encoder; None is its default."""
+    pix_fmt: str | None = None
+    """Pixel format, one of `PLANAR`; None keeps the input's where the encoder takes it."""
+    options: tuple[tuple[str, str], ...] = ()
+    """Further options of the encoder, passed as they are."""
+    threads: int = 0
+    """Threads of the encoder; 0 lets it choose."""
+
+
+def encoders() -> list[str]:
+    """Names of all video encoders that there are here."""
+    names = []
+    for name in sorted(av.codec.codecs_available):
+        try:
+            codec = av.codec.Codec(name, "w")
+        except (av.error.FFmpegError, ValueError):
+            continue
+        if codec.type == "video":
+            names.append(codec.name)
+    return sorted(set(names))
+
+
+def find_encoder(name: str) -> av.codec.Codec:
+    """Return an encoder. Raises OutputError that names some that exist."""
+    try:
+        codec = av.codec.Codec(name, "w")
+        if codec.type == "video":
+            return codec
+    except (av.error.FFmpegError, ValueError):
+        logger.debug("no encoder %s", name)
+    known = [n for n in ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks") if n in encoders()]
+    raise OutputError(f"no video encoder is called {name!r}.", hint=f"Use --codec with one of {', '.join(known)}.")
+
+
+def choose_pix_fmt(config: EncoderConfig, info: VideoInfo) -> str:
+    """The pixel format to write: the one asked for, or the nearest to the input's that the encoder takes.
+
+    Raises OutputError if the one asked for is not to be had.
+    """
+    codec = find_encoder(config.codec)
+    offered = [f.name for f in codec.video_formats or ()] or sorted(PLANAR)
+    usable = [name for name in offered if name in PLANAR]
+    if config.pix_fmt is not None:
+        if config.pix_fmt not in usable:
+            raise OutputError(
+                f"{config.codec} does not take --pix-fmt {config.pix_fmt}.", hint=f"Use one of {', '.join(usable)}."
+            )
+        return config.pix_fmt
+    if not usable:
+        raise OutputError(
+            f"{config.codec} takes none of the pixel formats written here.", hint="Use another --codec."
+        )
+    deep = "10le" if info.bit_depth > 8 else ""
+    sampling = next((s for s in ("yuv444p", "yuv422p") if info.pixel_format.startswith((s, s.replace("yuv", "yuvj")))), "yuv420p")
+    for name in (f"{sampling}{deep}", f"yuv420p{deep}", "yuv420p10le", "yuv420p"):
+        if name in usable:
+            return name
+    return usable[0]
+
+
+def encoder_options(config: EncoderConfig) -> dict[str, str]:
+    """The options of a configuration as the encoder wants them."""
+    options: dict[str, str] = {}
+    crf = config.crf if config.crf is not None else DEFAULT_CRF.get(config.codec)
+    if crf is not None:
+        options["crf"] = str(crf)
+    if config.preset is not None:
+        options["preset"] = config.preset
+    if config.codec == "libvpx-vp9":
+        options["b"] = "0"
+    options.update(config.options)
+    return options
+
+
+def to_av(picture: Picture, pts: int, duration: int, time_base: Fraction) -> av.VideoFrame:
+    """A picture as a frame for the encoder, without any conversion."""
+    height, width = picture.planes[0].shape
+    frame = av.VideoFrame(width, height, picture.pix_fmt)
+    for plane, source in zip(frame.planes, picture.planes, strict=True):
+        row = plane.line_size // source.itemsize
+        target = np.frombuffer(plane, dtype=source.dtype)[: row * plane.height].reshape(plane.height, row)
+        target[:, : plane.width] = source
+    frame.pts, frame.duration, frame.time_base = pts, duration, time_base
+    frame.color_range = picture.color.range
+    frame.colorspace = picture.color.matrix
+    return frame
+
+
+class Worker(Generic[Item]):
+    """A thread that handles items from a bounded queue; what fails there is raised again in the caller."""
+
+    def __init__(self, handle: Callable[[Item], None], name: str, size: int = QUEUE_FRAMES) -> None:
+        self._handle = handle
+        self._queue: queue.Queue[Item | None] = queue.Queue(size)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    self._handle(item)
+                except BaseException as error:  # noqa: BLE001 - raised again where the next item is put
+                    self._error = error
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def put(self, item: Item) -> None:
+        """Hand over an item; waits while the queue is full. Raises what failed before."""
+        self._check()
+        self._queue.put(item)
+
+    def close(self) -> None:
+        """Wait until all is done, and raise what failed."""
+        self.stop()
+        self._check()
+
+    def stop(self) -> None:
+        """Wait until all is done; never raises."""
+        self._queue.put(None)
+        self._thread.join()

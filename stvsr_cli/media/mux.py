@@ -1,0 +1,213 @@
+"""The output file: encoded video and everything beside it, written under a temporary name, checked, then renamed."""
+
+import errno
+import logging
+import os
+import secrets
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+import av
+import av.error
+
+from stvsr_cli.errors import OutputError
+from stvsr_cli.media.companions import Companions
+from stvsr_cli.media.decode import Picture
+from stvsr_cli.media.encode import EncoderConfig, Worker, encoder_options, find_encoder, to_av
+from stvsr_cli.media.probe import ColorTags, VideoInfo, open_input
+
+logger = logging.getLogger(__name__)
+
+INTERLEAVE_S = Fraction(1, 2)
+"""How far sound and the rest are written ahead of the video."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputSpec:
+    """What the video stream of the output is."""
+
+    width: int
+    height: int
+    pix_fmt: str
+    time_base: Fraction
+    """Ticks in which `OutputFile.write` takes times."""
+    rate: Fraction
+    """Average frame rate."""
+    color: ColorTags
+    start: Fraction = Fraction(0)
+    """Seconds from the input's start at which the output begins."""
+    end: Fraction | None = None
+    """Seconds from the input's start at which the output ends."""
+
+
+class OutputFile:
+    """Writes an output; a context manager that leaves either the whole file or none.
+
+    Encoding and writing happen in a thread behind a bounded queue. On leaving without an exception the file is
+    finished, read again, compared with what was written, and renamed to its target; otherwise it is removed.
+    """
+
+    def __init__(
+        self, target: Path, source: VideoInfo, spec: OutputSpec, encoder: EncoderConfig, *, overwrite: bool = False
+    ) -> None:
+        self.target, self.source, self.spec, self.encoder = target, source, spec, encoder
+        self._overwrite = overwrite
+        check_target(target, source.path, overwrite=overwrite)
+        find_encoder(encoder.codec)
+        self._part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
+        self._origin = round((source.origin + spec.start) / spec.time_base)
+        self._count = 0
+        self._end = 0
+        self._begin: int | None = None
+
+    def __enter__(self) -> "OutputFile":
+        try:
+            self._open()
+        except BaseException:
+            self._part.unlink(missing_ok=True)
+            raise
+        self._worker: Worker[tuple[Picture, int, int]] = Worker(self._encode, "encode")
+        return self
+
+    def _open(self) -> None:
+        try:
+            self._container = av.open(str(self._part), "w", options=_muxer_options(self.target))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._failure(error, f"{self.target} cannot be written") from error
+        spec = self.spec
+        try:
+            stream = cast(av.VideoStream, self._container.add_stream(self.encoder.codec, rate=spec.rate))
+            self._configure(stream)
+            self._stream = stream
+            self._companions = Companions(self.source, self._container, start=spec.start, end=spec.end)
+            stream.codec_context.open()
+            self._container.start_encoding()
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise self._failure(error, f"{self.encoder.codec} in {self.target.suffix} cannot be set up") from error
+
+    def _configure(self, stream: av.VideoStream) -> None:
+        spec, context = self.spec, stream.codec_context
+        stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, spec.pix_fmt
+        stream.time_base = context.time_base = spec.time_base
+        context.sample_aspect_ratio = self.source.sample_aspect_ratio
+        context.color_range, context.colorspace = spec.color.range, spec.color.matrix
+        context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
+        context.options = encoder_options(self.encoder)
+        context.thread_count = self.encoder.threads
+        if self.source.rotation:
+            stream.set_display_rotation(self.source.rotation)
+
+    def write(self, picture: Picture, pts: int, duration: int) -> None:
+        """Hand over the next frame. pts, duration: ticks of `spec.time_base`, counted as in the source."""
+        self._worker.put((picture, pts - self._origin, duration))
+
+    def _encode(self, item: tuple[Picture, int, int]) -> None:
+        picture, pts, duration = item
+        frame = to_av(picture, pts, duration, self.spec.time_base)
+        try:
+            self._container.mux(self._stream.encode(frame))
+            self._companions.copy_until((pts + duration) * self.spec.time_base + INTERLEAVE_S)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._failure(error, f"writing {self.target} failed") from error
+        self._begin = pts if self._begin is None else self._begin
+        self._count += 1
+        self._end = pts + duration
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._finish()
+            else:
+                self._worker.stop()
+                self._close()
+        finally:
+            self._part.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        try:
+            self._worker.close()
+        except BaseException:
+            self._close()
+            raise
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._companions.finish()
+            self._container.close()
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._failure(error, f"writing {self.target} failed") from error
+        finally:
+            self._companions.close()
+        self._verify()
+        with open(self._part, "rb+") as handle:
+            os.fsync(handle.fileno())
+        self._rename()
+
+    def _close(self) -> None:
+        self._companions.close()
+        try:
+            self._container.close()
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            logger.debug("closing an unfinished file: %s", error)
+
+    def _verify(self) -> None:
+        """Read the file again. Raises OutputError if frames are missing or the duration is another."""
+        with open_input(self._part) as container:
+            stream = container.streams.video[0]
+            stamps = [(p.pts, p.duration or 0) for p in container.demux(stream) if p.pts is not None]
+            base = stream.time_base or Fraction(1)
+        if len(stamps) != self._count:
+            raise OutputError(f"{self.target} holds {len(stamps)} frames instead of {self._count}.", hint="Try another container or --codec.")
+        planned = (self._end - (self._begin or 0)) * self.spec.time_base
+        found = (max(p + d for p, d in stamps) - min(p for p, _ in stamps)) * base
+        if abs(found - planned) > max(1 / self.spec.rate, 2 * base):
+            raise OutputError(
+                f"{self.target} lasts {float(found):.3f} s instead of {float(planned):.3f} s.",
+                hint="Try another container.",
+            )
+
+    def _rename(self) -> None:
+        if self._overwrite:
+            self._part.replace(self.target)
+            return
+        try:
+            os.link(self._part, self.target)  # unlike a rename, fails if someone else made the file meanwhile
+        except FileExistsError as error:
+            raise _exists(self.target) from error
+        except OSError:  # a file system without hard links
+            check_target(self.target, self.source.path, overwrite=False)
+            self._part.rename(self.target)
+
+    def _failure(self, error: BaseException, what: str) -> OutputError:
+        code = getattr(error, "errno", None)
+        if code == errno.ENOSPC:
+            return OutputError(f"{what}: the disk is full.", hint=f"Free space in {self.target.parent}.")
+        reason = getattr(error, "strerror", None) or str(error)
+        return OutputError(f"{what}: {reason}.", hint="Check --codec, its options and the output's suffix.")
+
+
+def _muxer_options(target: Path) -> dict[str, str]:
+    return {"movflags": "+faststart"} if target.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
+
+
+def _exists(target: Path) -> OutputError:
+    return OutputError(f"{target} exists already.", hint="Pass --overwrite, or name another output.")
+
+
+def check_target(target: Path, source: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if an output cannot or must not be written there."""
+    if not target.parent.is_dir():
+        raise OutputError(f"the folder {target.parent} does not exist.", hint="Create it first.")
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder.", hint="Name a file in it.")
+    if target.exists():
+        if source.exists() and target.samefile(source):
+            raise OutputError(f"{target} is the input itself.", hint="Name another output.")
+        if not overwrite:
+            raise _exists(target)
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"the folder {target.parent} is not writable.", hint="Choose another folder.")

@@ -1,0 +1,55 @@
+"""The linear model: bicubic in space, linear blend in time. No network, no weights; an honest baseline."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stvsr_cli.models.contract import Request, Traits
+
+BYTES_PER_OUTPUT_VALUE = 16
+"""Float32 output, its clamped copy, and the input of both."""
+
+
+class LinearModel:
+    """The initialisation alone; see `contract.OneStepModel`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.traits = Traits(name="linear", window=8, overlap=1, join="discard", tile_overlap_px=8)
+        self.device = device
+
+    def initialise(self, frames: Tensor, request: Request) -> Tensor:
+        """Blend intermediate frames linearly in time. [B, T, 3, h, w] -> [B, (T-1)F + 1, 3, h, w]."""
+        frames = frames.to(self.device)
+        if frames.shape[1] == 1 or request.fps_factor == 1:
+            return frames
+        left, right = frames[:, :-1], frames[:, 1:]
+        moments = [torch.lerp(left, right, step / request.fps_factor) for step in range(request.fps_factor)]
+        return torch.cat([torch.stack(moments, 2).flatten(1, 2), frames[:, -1:]], 1)
+
+    def encode(self, init: Tensor, request: Request) -> Tensor:
+        """The video itself."""
+        return init
+
+    def condition(self, init: Tensor, latent: Tensor, request: Request) -> None:
+        """Nothing."""
+
+    def denoise(self, latent: Tensor, condition: None, request: Request) -> Tensor:
+        """The video as it is."""
+        return latent
+
+    def decode(self, latent: Tensor, init: Tensor, request: Request) -> Tensor:
+        """Enlarge bicubically. [B, T', 3, h, w] -> [B, T', 3, 4h, 4w], in [0, 1]."""
+        large = functional.interpolate(
+            latent.flatten(0, 1), scale_factor=self.traits.scale, mode="bicubic", align_corners=False
+        )
+        return large.clamp_(0, 1).unflatten(0, latent.shape[:2])
+
+    def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
+        """Upper estimate of the bytes one window needs."""
+        pixels = ((num_frames - 1) * fps_factor + 1) * height_px * width_px * self.traits.scale**2
+        return 3 * pixels * BYTES_PER_OUTPUT_VALUE
+
+
+def load(device: torch.device) -> LinearModel:
+    """The model on a device; it has no weights."""
+    return LinearModel(device)
