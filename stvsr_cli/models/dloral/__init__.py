@@ -29,6 +29,7 @@ def load(
     color_fix: ColorFix = "adain",
     posterior: Posterior = "mode",
     vae_tile_px: int | None = None,
+    process_px: int = 512,
     latent_tile: int = 96,
     latent_overlap: int = 32,
     pairs_per_call: int = 1,
@@ -50,6 +51,7 @@ def load(
         raise UsageError(f"detail={detail} must lie in [0, 1].")
     options = Options(
         color_fix=color_fix,
+        process_px=process_px,
         latent_tile=latent_tile,
         latent_overlap=latent_overlap,
         pairs_per_call=pairs_per_call,

@@ -12,9 +12,6 @@ from stvsr_cli.models.dloral import pillow
 Interpolator = Callable[[Tensor, int], Tensor]
 """Inserts frames: ([B, T, 3, h, w] in [0, 1], factor F) -> [B, (T - 1) * F + 1, 3, h, w]; frame k * F is frame k."""
 
-PROCESS_PX = 512
-"""Sides of enlarged frames are at least this, as in training."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Initial:
@@ -34,16 +31,22 @@ def blend_linearly(frames: Tensor, factor: int) -> Tensor:
 
 
 def initialise(
-    frames: Tensor, *, fps_factor: int, scale: int, multiple_px: int, interpolate: Interpolator = blend_linearly
+    frames: Tensor,
+    *,
+    fps_factor: int,
+    scale: int,
+    multiple_px: int,
+    process_px: int,
+    interpolate: Interpolator = blend_linearly,
 ) -> Initial:
     """Return the initial video of frames [B, T, 3, h, w] in [0, 1].
 
-    The frames are rounded to 8 bits, as the networks saw theirs; then those with a side under 512 / scale are
-    enlarged until it is that long, all are enlarged by `scale` (both bicubic), and reduced to `multiple_px` (Lanczos).
+    The frames are rounded to 8 bits, as the networks saw theirs; then those with a side under
+    process_px / scale are enlarged until it is that long, all are enlarged by `scale` (both bicubic), and reduced to `multiple_px` (Lanczos).
     """
     height, width = frames.shape[-2:]
     video = interpolate(frames, fps_factor)
-    enlarged = enlarged_size(height, width, PROCESS_PX // scale)
+    enlarged = enlarged_size(height, width, process_px // scale)
     scaled = (enlarged[0] * scale, enlarged[1] * scale)
     fitted = (scaled[0] - scaled[0] % multiple_px, scaled[1] - scaled[1] % multiple_px)
     batch, num_frames = video.shape[:2]

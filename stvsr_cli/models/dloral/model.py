@@ -14,7 +14,6 @@ from stvsr_cli.errors import UsageError
 from stvsr_cli.models.contract import Request, Traits
 from stvsr_cli.models.dloral.color_fix import ColorFix, fix_colors
 from stvsr_cli.models.dloral.initial import (
-    PROCESS_PX,
     Initial,
     Interpolator,
     blend_linearly,
@@ -48,6 +47,8 @@ TRAITS = Traits(
 class Options:
     color_fix: ColorFix = "adain"
     """Whence the output's colours come."""
+    process_px: int = 512
+    """Frames are enlarged until both sides are this long, as in training, and the output is reduced again."""
     latent_tile: int = 96
     """Latents of more positions than a square of this side are taken in tiles of it; 0: always whole."""
     latent_overlap: int = 32
@@ -58,8 +59,9 @@ class Options:
     def __post_init__(self) -> None:
         if self.color_fix not in get_args(ColorFix):
             raise UsageError(f"color_fix={self.color_fix!r} is unknown.", hint=f"Choose one of {get_args(ColorFix)}.")
-        if self.latent_tile < 0 or self.pairs_per_call < 1:
-            raise UsageError(f"{self.latent_tile = } must not be negative, nor {self.pairs_per_call = } below 1.")
+        for name, least in (("process_px", 1), ("latent_tile", 0), ("pairs_per_call", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name}={getattr(self, name)} must be at least {least}.")
         if self.latent_tile and not 0 <= self.latent_overlap < self.latent_tile:
             raise UsageError(f"latent_overlap={self.latent_overlap} must lie in [0, {self.latent_tile}).")
 
@@ -109,6 +111,7 @@ class DLoRAL:
             fps_factor=request.fps_factor,
             scale=self.traits.scale,
             multiple_px=self.codec.stride,
+            process_px=self.options.process_px,
             interpolate=self._interpolate,
         )
 
@@ -194,7 +197,7 @@ class DLoRAL:
         """Return an upper estimate of the bytes one window of this input size needs beyond the weights."""
         frames = (num_frames - 1) * fps_factor + 1
         scale = self.traits.scale
-        height, width = (side * scale for side in enlarged_size(height_px, width_px, PROCESS_PX // scale))
+        height, width = (side * scale for side in enlarged_size(height_px, width_px, self.options.process_px // scale))
         video = 3 * frames * (height * width + scale * scale * height_px * width_px)  # the enlarged and the output
         pixels = 4 * (video + 12 * height * width)  # in float32, with a few copies of one frame
         return pixels + max(self._vae_bytes(height, width), self._unet_bytes(height, width))

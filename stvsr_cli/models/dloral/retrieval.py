@@ -15,10 +15,10 @@ TEMPERATURE = 3000.0
 class CrossFrameRetrieval(nn.Module):
     """Aligns the previous frame's latent by optical flow, and retrieves from it by thresholded attention."""
 
-    def __init__(self, latent_channels: int = 4) -> None:
+    def __init__(self, latent_channels: int = 4, *, heads: int = HEADS, dim: int = DIM) -> None:
         super().__init__()
         self.flow = SPyNet()
-        self.attention = FrameRetrieval(latent_channels, heads=HEADS, dim=DIM, temperature=TEMPERATURE)
+        self.attention = FrameRetrieval(latent_channels, heads=heads, dim=dim, temperature=TEMPERATURE)
 
     def forward(
         self, frames: Tensor, previous_frames: Tensor, latent: Tensor, previous_latent: Tensor

@@ -19,8 +19,8 @@ def warp(x: Tensor, flow: Tensor, padding: Literal["zeros", "border"] = "zeros",
     columns = torch.arange(width, device=x.device, dtype=torch.float32).view(1, 1, width)
     x_position, y_position = flow[:, 0].float() + columns, flow[:, 1].float() + rows
     if align_corners:
-        grid_x = x_position * (2 / max(width - 1, 1)) - 1
-        grid_y = y_position * (2 / max(height - 1, 1)) - 1
+        grid_x = 2 * x_position / max(width - 1, 1) - 1
+        grid_y = 2 * y_position / max(height - 1, 1) - 1
     else:
         grid_x = (2 * x_position + 1) / width - 1
         grid_y = (2 * y_position + 1) / height - 1

@@ -1,0 +1,160 @@
+"""The parts of DLoRAL: resampling, retrieval, adapters, tiles, colours."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from stvsr_cli.errors import ModelError
+from stvsr_cli.models.dloral import pillow
+from stvsr_cli.models.dloral.color_fix import fix_colors
+from stvsr_cli.models.dloral.initial import blend_linearly, enlarged_size, initialise
+from stvsr_cli.models.dloral.tiles import blend, gaussian_weights, grid, ramp_weights
+from stvsr_cli.models.dloral.vae import FrameCodec
+from stvsr_cli.models.layers.lora import merge
+from stvsr_cli.models.layers.retrieval import FrameRetrieval, thresholded_attention
+from stvsr_cli.models.layers.spynet import SPyNet
+
+CPU = torch.device("cpu")
+
+TINY_VAE = {
+    "block_out_channels": [8, 8, 8, 8],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "latent_channels": 4,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Waiting for other threads would cost tiny networks more than it gains."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def video(num_frames, height, width, batch=1):
+    return torch.rand(batch, num_frames, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+# step 1
+
+
+@pytest.mark.parametrize(("kernel", "name"), [(pillow.bicubic, "BICUBIC"), (pillow.lanczos, "LANCZOS")])
+@pytest.mark.parametrize(
+    ("before", "after"), [((9, 13), (36, 52)), ((33, 20), (32, 16)), ((5, 7), (5, 28)), ((1, 2), (9, 3))]
+)
+def test_resampling_is_pillows_to_the_bit(kernel, name, before, after):
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).integers(0, 256, (*before, 3), dtype=np.uint8)
+    wanted = np.asarray(image.fromarray(pixels).resize(after[::-1], getattr(image.Resampling, name)))
+    given = pillow.resize(torch.from_numpy(pixels).permute(2, 0, 1), after, kernel)
+    assert np.array_equal(given.permute(1, 2, 0).numpy(), wanted)
+
+
+def test_resampling_refuses_what_it_cannot_do_exactly():
+    with pytest.raises(ValueError, match="uint8"):
+        pillow.resize(torch.rand(3, 4, 4), (8, 8), pillow.bicubic)
+    with pytest.raises(ValueError, match="reduce the height"):
+        pillow.resize(torch.zeros(3, 4, 4, dtype=torch.uint8), (2, 8), pillow.bicubic)
+
+
+def test_short_sides_are_enlarged_in_proportion():
+    assert enlarged_size(128, 300, 128) == (128, 300)
+    assert enlarged_size(64, 100, 128) == (128, 200)
+    assert min(enlarged_size(49, 77, 128)) == int(128 / 49 * 49)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (17, 19), (9, 30)])
+def test_the_initial_video_suits_the_vae(size):
+    init = initialise(video(2, *size), fps_factor=1, scale=4, multiple_px=8, process_px=64)
+    height, width = init.video.shape[-2:]
+    assert height % 8 == width % 8 == 0 and min(height, width) >= 56
+    assert init.size == (4 * size[0], 4 * size[1])
+    assert torch.equal(init.video * 255, (init.video * 255).round())
+
+
+def test_linear_blending_keeps_every_frame():
+    frames = video(3, 4, 5, batch=2)
+    dense = blend_linearly(frames, 4)
+    assert dense.shape == (2, 9, 3, 4, 5)
+    assert torch.equal(dense[:, ::4], frames)
+    torch.testing.assert_close(dense[:, 1], frames[:, 0] * 0.75 + frames[:, 1] * 0.25)
+    assert torch.equal(blend_linearly(frames[:, :1], 4), frames[:, :1])
+
+
+# layers
+
+
+def test_attention_in_blocks_is_the_whole():
+    g = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(3, n, 8, generator=g) for n in (50, 41, 41))
+    threshold = torch.randn(3, 50, 1, generator=g)
+    whole = (query @ key.transpose(1, 2) - threshold).relu() @ value
+    for block_bytes in (1, 3 * 41 * 4 * 7, 2**20):
+        blocks = thresholded_attention(query, key, value, threshold, block_bytes=block_bytes)
+        torch.testing.assert_close(blocks, whole)
+
+
+def test_retrieval_adds_nothing_where_nothing_is_similar():
+    retrieval = FrameRetrieval(4, heads=2, dim=8).requires_grad_(False)
+    retrieval.threshold_fc.bias.fill_(1e6)
+    retrieval.proj_out.bias.zero_()
+    features = torch.randn(2, 4, 6, 5)
+    assert torch.equal(retrieval(features, torch.randn(2, 4, 6, 5)), features)
+
+
+@pytest.mark.parametrize("size", [(32, 64), (9, 40)])
+def test_flow_has_the_frames_size(size):
+    flow = SPyNet().eval()(torch.rand(2, 3, *size), torch.rand(2, 3, *size))
+    assert flow.shape == (2, 2, *size) and flow.isfinite().all()
+
+
+def test_half_an_adapter_is_refused():
+    with pytest.raises(ModelError, match="half of the adapter a on x"):
+        merge({"x.base_layer.weight": torch.zeros(2, 2), "x.lora_A.a.weight": torch.zeros(1, 2)}, {"a": 1}, what="it")
+
+
+# tiles and colours
+
+
+@pytest.mark.parametrize(("height", "width", "side", "overlap"), [(100, 97, 96, 32), (20, 7, 8, 3), (64, 300, 96, 32)])
+def test_tiles_cover_everything_and_blend_to_the_same(height, width, side, overlap):
+    x = torch.rand(2, 3, height, width)
+    tiles = grid(height, width, side, overlap)
+    assert {(tile.height, tile.width) for tile in tiles} == {(min(side, height, width),) * 2}
+    for weights in (
+        gaussian_weights(tiles[0].height, tiles[0].width, CPU),
+        ramp_weights(tiles[0].height, tiles[0].width, overlap, CPU),
+    ):
+        torch.testing.assert_close(blend(((tile, tile.crop(x)) for tile in tiles), weights, (height, width)), x)
+
+
+def test_the_vae_in_tiles_stays_near_the_whole():
+    torch.manual_seed(0)
+    vae = AutoencoderKL(**TINY_VAE).eval().requires_grad_(False)
+    whole, tiled = (FrameCodec(vae, tile_px=tile_px, posterior="mode") for tile_px in (0, 64))
+    frame = torch.nn.functional.interpolate(video(1, 6, 9)[0], size=(96, 136), mode="bicubic")
+    latent = whole.encode(frame, 0)
+    assert tiled.encode(frame, 0).shape == latent.shape == (1, 4, 12, 17)
+    assert (tiled.encode(frame, 0) - latent).abs().mean() < 0.5 * latent.std()
+    assert (tiled.decode(latent) - whole.decode(latent)).abs().mean() < 0.5 * whole.decode(latent).std()
+    assert tiled.decode(latent).shape == (1, 3, 96, 136)
+
+
+def test_adain_gives_the_sources_statistics():
+    frames, source = torch.rand(2, 3, 16, 16) * 0.3, torch.rand(2, 3, 16, 16)
+    fixed = fix_colors(frames, source, "adain")
+    torch.testing.assert_close(fixed.mean((-2, -1)), source.mean((-2, -1)))
+    torch.testing.assert_close(fixed.std((-2, -1)), source.std((-2, -1)), atol=1e-3, rtol=0)
+    assert torch.equal(fix_colors(frames, source, "none"), frames)
+
+
+def test_the_wavelet_moves_a_tint_and_keeps_detail():
+    source = torch.full((1, 3, 64, 64), 0.6)
+    detail = 0.1 * (torch.arange(64) % 2).float().expand(1, 3, 64, 64)
+    fixed = fix_colors(0.2 + detail, source, "wavelet")
+    torch.testing.assert_close(fixed, 0.55 + detail, atol=1e-2, rtol=0)
