@@ -43,10 +43,10 @@ class Padding:
 
     def add(self, video: Tensor) -> Tensor:
         """Return [B, C, T, H, W] with its last frame repeated and its borders reflected."""
-        last = video[:, :, -1:].expand(-1, -1, self.num_frames, -1, -1)
-        return F.pad(
-            torch.cat([video, last], dim=2), (self.left, self.right, self.top, self.bottom, 0, 0), mode="reflect"
-        )
+        if self.num_frames:
+            video = torch.cat([video, video[:, :, -1:].expand(-1, -1, self.num_frames, -1, -1)], dim=2)
+        borders = (self.left, self.right, self.top, self.bottom)
+        return F.pad(video, (*borders, 0, 0), mode="reflect") if any(borders) else video
 
     def remove(self, video: Tensor) -> Tensor:
         """Return [B, C, T, H, W] without what `add` added."""
@@ -62,25 +62,20 @@ def initialise(frames: Tensor, *, fps_factor: int, scale: int) -> Initial:
     The result has (N - 1) * fps_factor + 1 frames; frame j between a and b is (1 - j / F) a + (j / F) b.
     """
     enlarged = enlarge(frames, scale)
-    steps = [step / fps_factor for step in range(1, fps_factor)]
-    left, right = frames[:, :-1], frames[:, 1:]
-    blends = [enlarge((1 - step) * left + step * right, scale) for step in steps]
-    motion = enlarged[:, 1:] - enlarged[:, :-1]
-    return Initial(
-        video=_interleave(enlarged, blends),
-        residual=_interleave(torch.zeros_like(enlarged), [motion] * len(steps)),
-    )
+    num_frames = (frames.shape[1] - 1) * fps_factor + 1
+    video = enlarged.new_empty(frames.shape[0], num_frames, *enlarged.shape[2:])
+    video[:, ::fps_factor] = enlarged
+    for step in range(1, fps_factor if frames.shape[1] > 1 else 1):
+        place = step / fps_factor
+        video[:, step::fps_factor] = enlarge((1 - place) * frames[:, :-1] + place * frames[:, 1:], scale)
+    residual = torch.zeros_like(video)
+    motion = enlarged.diff(dim=1)
+    for step in range(1, fps_factor):
+        residual[:, step::fps_factor] = motion
+    return Initial(video=video, residual=residual)
 
 
 def enlarge(frames: Tensor, scale: int) -> Tensor:
     """Return frames [B, N, C, h, w] enlarged bilinearly and clamped to [0, 1]."""
-    if frames.shape[1] == 0:
-        return frames.new_zeros(*frames.shape[:3], frames.shape[3] * scale, frames.shape[4] * scale)
     large = F.interpolate(frames.flatten(0, 1), scale_factor=float(scale), mode="bilinear", align_corners=False)
-    return large.view(*frames.shape[:2], *large.shape[1:]).clamp(0, 1)
-
-
-def _interleave(frames: Tensor, between: list[Tensor]) -> Tensor:
-    """Return N frames with one of each of F - 1 sequences of N - 1 frames between any two: [B, (N - 1) * F + 1, ...]."""
-    groups = torch.stack([frames[:, :-1], *between], dim=2).flatten(1, 2)
-    return torch.cat([groups, frames[:, -1:]], dim=1)
+    return large.view(*frames.shape[:2], *large.shape[1:]).clamp_(0, 1)

@@ -91,7 +91,7 @@ class OSDEnhancer:
 
     def encode(self, init: Initial, request: Request) -> Tensor:
         """Return the initial video's latent, [B, T, C, H, W]."""
-        return self._encode(init.video * 2 - 1, request.seed)
+        return self._encode((init.video * 2).sub_(1), request.seed)
 
     def condition(self, init: Initial, latent: Tensor, request: Request) -> Condition:
         """Return the motion residual's latent and the prompt."""
@@ -119,11 +119,11 @@ class OSDEnhancer:
         """Return the output frames, [B, T, 3, H, W] in [0, 1]."""
         latent = latent.to(self._vae_dtype).transpose(1, 2) / self.vae.config["scaling_factor"]
         video = self._padding(init.video).remove(self.vae.decode(latent, return_dict=False)[0])
-        return (video.transpose(1, 2).float() * 0.5 + 0.5).clamp(0, 1)
+        return video.transpose(1, 2).float().mul(0.5).add_(0.5).clamp_(0, 1)
 
     def _encode(self, video: Tensor, seed: int) -> Tensor:
         """Return the scaled latent [B, T', C, H', W'] of a video [B, T, 3, H, W], padded for the networks."""
-        padded = self._padding(video).add(video.transpose(1, 2)).to(self._vae_dtype)
+        padded = self._padding(video).add(video.to(self._vae_dtype).transpose(1, 2))
         posterior = self.vae.encode(padded, return_dict=False)[0]
         if self.posterior == "mode":
             latent = posterior.mode()
@@ -150,27 +150,28 @@ class OSDEnhancer:
             math.ceil(side * self.traits.scale / self._multiple_px) * self._multiple_px
             for side in (height_px, width_px)
         )
-        # the initial video and the residual; then a padded copy, or the decoded video and its copies
-        pixels: int = 6 * 4 * 3 * frames * height * width
-        return pixels + max(self._transformer_bytes(frames, height, width), self._vae_bytes(height, width))
+        values = 3 * frames * height * width
+        held = 2 * 4 * values  # the initial video and the residual
+        at_the_vae = 4 * values * self._vae_dtype.itemsize + self._vae_bytes(height, width)
+        return held + max(4 * values, at_the_vae, self._transformer_bytes(frames, height, width))
 
     def _transformer_bytes(self, frames: int, height: int, width: int) -> int:
-        """Return the bytes of a block's activations: the feed-forward network holds up to 20 widths a token at once."""
+        """Return the bytes of a block's activations: its feed-forward network holds up to 20 widths a token."""
         config = self.transformer.config
         latent_frames = math.ceil((frames - 1) / config["temporal_compression_ratio"]) + 1
         patch_px = self._stride_px * config["patch_size"]
         tokens = math.ceil(latent_frames / (config["patch_size_t"] or 1)) * (height // patch_px) * (width // patch_px)
         tokens += self.prompt.shape[1]
         dim = config["num_attention_heads"] * config["attention_head_dim"]
-        return int(28 * tokens * dim * self.transformer.dtype.itemsize)
+        return int(20 * tokens * dim * self.transformer.dtype.itemsize)
 
     def _vae_bytes(self, height: int, width: int) -> int:
-        """Return the bytes of the decoder's last level, which holds the most: some ten copies of nine frames."""
+        """Return the bytes of the decoder's last level, which holds the most: some nine copies of nine frames."""
         if self.vae.use_tiling:
             height, width = min(height, self.vae.tile_sample_min_height), min(width, self.vae.tile_sample_min_width)
         channels = self.vae.decoder.up_blocks[-1].resnets[0].in_channels
         frames = self.vae.num_sample_frames_batch_size + 1
-        return int(12 * channels * frames * height * width * self._vae_dtype.itemsize)
+        return int(9 * channels * frames * height * width * self._vae_dtype.itemsize)
 
 
 def tiles_fit(vae: BidirectionalAutoencoder) -> bool:
