@@ -28,6 +28,9 @@ from stvsr_cli.models.layers.retrieval import BLOCK_BYTES
 
 TIMESTEP = 1
 """The one noise level at which the UNet is asked."""
+VAE_COPIES, UNET_COPIES = 3.3, 29
+"""Most activations alive at once, in copies of the widest one at full size and of the first level's: 3 and 26.1 by
+an account of the tensors of Stable Diffusion 2.1, and a tenth more for the convolutions' workspace."""
 
 TRAITS = Traits(
     name="dloral",
@@ -71,9 +74,9 @@ class Condition:
     tiles: list[Tile]
     """In positions of the latent."""
     aligned: list[Tensor]
-    """By tile: the latent of the frame before, warped; [B, T, C, h, w]."""
+    """By tile: the latent of the frame before, warped; float32 [B, T, C, h, w]."""
     fused: list[Tensor]
-    """By tile: the latent with what was retrieved from the aligned one; [B, T, C, h, w]."""
+    """By tile: the latent with what was retrieved from the aligned one; float32 [B, T, C, h, w]."""
 
 
 class DLoRAL:
@@ -117,14 +120,18 @@ class DLoRAL:
 
     def encode(self, init: Initial, request: Request) -> Tensor:
         """Return the frames' latents, float32 [B, T, C, H / 8, W / 8]."""
-        latent = self.codec.encode(init.video.flatten(0, 1) * 2 - 1, request.seed)
+        latent = self.codec.encode(init.video.flatten(0, 1), request.seed)
         return latent.unflatten(0, init.video.shape[:2])
 
     def condition(self, init: Initial, latent: Tensor, request: Request) -> Condition:
         """Return, tile by tile, what each frame takes from the one before; the first is paired with itself."""
         height, width = latent.shape[-2:]
-        frames = functional.interpolate(init.video.flatten(0, 1) * 2 - 1, size=(height, width), mode="bicubic")
-        frames = frames.unflatten(0, init.video.shape[:2])
+        frames = torch.cat(
+            [
+                functional.interpolate(frame * 2 - 1, size=(height, width), mode="bicubic")
+                for frame in init.video.flatten(0, 1).split(1)
+            ]
+        ).unflatten(0, init.video.shape[:2])
         tiles = self._tiles(height, width)
         found = [self._retrieve(tile.crop(frames), tile.crop(latent)) for tile in tiles]
         return Condition(tiles=tiles, aligned=[part[0] for part in found], fused=[part[1] for part in found])
@@ -145,7 +152,7 @@ class DLoRAL:
         for index, (one, source) in enumerate(
             zip(latent.flatten(0, 1).split(1), init.video.flatten(0, 1).split(1), strict=True)
         ):
-            frame = fix_colors(self.codec.decode(one) * 0.5 + 0.5, source, self.options.color_fix).clamp_(0, 1)
+            frame = fix_colors(self.codec.decode(one), source, self.options.color_fix).clamp_(0, 1)
             output[index] = restore_size(frame, init.size)[0].clamp_(0, 1)
         return output.unflatten(0, (batch, num_frames))
 
@@ -159,24 +166,17 @@ class DLoRAL:
         """Return the aligned and the fused latents of one tile. frames: [B, T, 3, h, w]; latent: [B, T, C, h, w]."""
         pairs = (frames, _previous(frames), latent, _previous(latent))
         found = [
-            self._retrieve_pairs(*(part[None] for part in pair))
+            self.retrieval(*(part[None] for part in pair))
             for pair in zip(*(part.flatten(0, 1) for part in pairs), strict=True)
         ]
         aligned, fused = (torch.cat(part).unflatten(0, latent.shape[:2]) for part in zip(*found, strict=True))
         return aligned, fused
 
-    def _retrieve_pairs(
-        self, frames: Tensor, previous_frames: Tensor, latent: Tensor, previous_latent: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        dtype = self.unet.dtype
-        aligned, fused = self.retrieval(frames, previous_frames, latent.to(dtype), previous_latent.to(dtype))
-        return aligned, fused
-
     def _clean_tiles(self, condition: Condition) -> Iterator[tuple[Tile, Tensor]]:
         for tile, aligned, fused in zip(condition.tiles, condition.aligned, condition.fused, strict=True):
-            seen = torch.cat([aligned, fused], dim=2).flatten(0, 1)  # [B*T, 2*C, h, w]
+            seen = torch.cat([aligned, fused], dim=2).flatten(0, 1).to(self.unet.dtype)  # [B*T, 2*C, h, w]
             prediction = torch.cat([self._predict(pairs) for pairs in seen.split(self.options.pairs_per_call)])
-            yield tile, fused.float() - prediction.float().unflatten(0, fused.shape[:2])
+            yield tile, fused - prediction.float().unflatten(0, fused.shape[:2])
 
     def _predict(self, pairs: Tensor) -> Tensor:
         timestep = torch.tensor([TIMESTEP], device=pairs.device)
@@ -203,19 +203,19 @@ class DLoRAL:
         return pixels + max(self._vae_bytes(height, width), self._unet_bytes(height, width))
 
     def _vae_bytes(self, height: int, width: int) -> int:
-        """Return the bytes of the decoder's last level, which holds the most: some four copies of its widest input."""
+        """Return the bytes of the decoder's last level, which holds the most."""
         channels = self.codec.vae.config["block_out_channels"]
         widest = channels[min(1, len(channels) - 1)]
-        return int(4 * widest * self.codec.decoded_px(height, width) * self.codec.vae.dtype.itemsize)
+        copies = VAE_COPIES * widest * self.codec.decoded_px(height, width)
+        return int(copies * self.codec.vae.dtype.itemsize)
 
     def _unet_bytes(self, height: int, width: int) -> int:
-        """Return the bytes of the first level's activations, some 30 copies of its width, or of a retrieval's block."""
+        """Return the bytes of the first level's feed-forward network, or of a block of the retrieval."""
         height, width = (math.ceil(side / self.codec.stride) for side in (height, width))
         tile = self._tiles(height, width)[0]
-        positions = tile.height * tile.width
-        width_in = self.unet.config["block_out_channels"][0]
-        activations = 30 * width_in * positions * self.options.pairs_per_call * self.unet.dtype.itemsize
-        return int(max(activations, 2 * BLOCK_BYTES))
+        channels = self.unet.config["block_out_channels"][0]
+        copies = UNET_COPIES * channels * tile.height * tile.width * self.options.pairs_per_call
+        return int(max(copies * self.unet.dtype.itemsize, 2 * BLOCK_BYTES))
 
 
 def _previous(x: Tensor) -> Tensor:

@@ -30,11 +30,11 @@ class FrameCodec:
         self._given_px, self._tile_px = tile_px, TILE_PX if tile_px is None else tile_px
 
     def encode(self, frames: Tensor, seed: int) -> Tensor:
-        """Return the latents of frames [N, 3, H, W] in [-1, 1]: float32 [N, C, H / stride, W / stride]."""
+        """Return the latents of frames [N, 3, H, W] in [0, 1]: float32 [N, C, H / stride, W / stride]."""
         generator = torch.Generator().manual_seed(seed)
         latents = []
         for frame in frames.split(1):
-            posterior = DiagonalGaussianDistribution(self._moments(frame.to(self.vae.dtype)).float())
+            posterior = DiagonalGaussianDistribution(self._moments((frame * 2 - 1).to(self.vae.dtype)).float())
             if self.posterior == "mode":
                 latents.append(posterior.mode())
             else:
@@ -43,24 +43,28 @@ class FrameCodec:
         return torch.cat(latents) * self.scaling_factor
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the frame of one latent [1, C, h, w]: float32 [1, 3, h * stride, w * stride] in [-1, 1]."""
+        """Return the frame of one latent [1, C, h, w]: float32 [1, 3, h * stride, w * stride] in [0, 1]."""
         latent = (latent / self.scaling_factor).to(self.vae.dtype)
         height, width = latent.shape[-2:]
-        if not self._in_tiles(height, width, DECODE_WHOLE_PX):
-            frame: Tensor = self.vae.decode(latent, return_dict=False)[0].float()
-            return frame.clamp_(-1, 1)
-        tiles, overlap = self._grid(height, width)
-        weights = ramp_weights(
-            tiles[0].height * self.stride, tiles[0].width * self.stride, overlap * self.stride, latent.device
-        )
-        parts = ((tile, self.vae.decode(tile.crop(latent), return_dict=False)[0]) for tile in tiles)
-        return blend(parts, weights, (height, width), self.stride).clamp_(-1, 1)
+        if self._in_tiles(height, width, DECODE_WHOLE_PX):
+            frame = self._decode_in_tiles(latent)
+        else:
+            frame = self.vae.decode(latent, return_dict=False)[0].float()
+        return frame.clamp_(-1, 1).mul_(0.5).add_(0.5)
 
     def decoded_px(self, height: int, width: int) -> int:
         """Return how many pixels one call of the decoder makes for frames of height x width."""
         if not self._in_tiles(height // self.stride, width // self.stride, DECODE_WHOLE_PX):
             return height * width
         return min(height, width, self._tile_px) ** 2
+
+    def _decode_in_tiles(self, latent: Tensor) -> Tensor:
+        height, width = latent.shape[-2:]
+        tiles, overlap = self._grid(height, width)
+        height_px, width_px = tiles[0].height * self.stride, tiles[0].width * self.stride
+        weights = ramp_weights(height_px, width_px, overlap * self.stride, latent.device)
+        parts = ((tile, self.vae.decode(tile.crop(latent), return_dict=False)[0]) for tile in tiles)
+        return blend(parts, weights, (height, width), self.stride)
 
     def _moments(self, frame: Tensor) -> Tensor:
         height, width = (side // self.stride for side in frame.shape[-2:])

@@ -45,9 +45,13 @@ class FrameRetrieval(nn.Module):
         self.threshold_fc = nn.Linear(dim, 1)
 
     def forward(self, features: Tensor, aligned: Tensor, *, block_bytes: int = BLOCK_BYTES) -> Tensor:
-        """features: [N, C, H, W], the queries; aligned: the same shape, keys and values. Returns [N, C, H, W]."""
-        query = self._heads(self.query_conv(features))
-        key, value = self._heads(self.key_conv(aligned)), self._heads(self.value_conv(aligned))
+        """features: [N, C, H, W], the queries; aligned: the same shape, keys and values. Returns [N, C, H, W].
+
+        The attention is in the layers' precision, the sum in that of `features`.
+        """
+        known = aligned.to(self.key_conv.weight.dtype)
+        query = self._heads(self.query_conv(features.to(known.dtype)))
+        key, value = self._heads(self.key_conv(known)), self._heads(self.value_conv(known))
         threshold = self.threshold_fc(query)
         # the temperature divides the values, so that the sums over thousands of positions fit half precision
         found = thresholded_attention(
@@ -56,7 +60,7 @@ class FrameRetrieval(nn.Module):
         height, width = features.shape[-2:]
         found = found.transpose(1, 2).reshape(-1, self.heads * self.dim, height, width)
         projected: Tensor = self.proj_out(found)
-        return features + projected
+        return features + projected.to(features.dtype)
 
     def _heads(self, x: Tensor) -> Tensor:
         """[N, heads * D, H, W] -> [N * heads, H * W, D]."""
