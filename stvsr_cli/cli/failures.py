@@ -1,0 +1,79 @@
+"""From an exception to one line and an exit code; from a signal to an orderly end."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+from stvsr_cli.errors import Interrupted, StvsrError
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 4.0
+"""Seconds that clearing up after Ctrl-C may take before the process ends at once."""
+
+
+@contextmanager
+def reported(*, traceback: bool) -> Iterator[None]:
+    """Turn what fails inside into one logged line and the exit code of its kind.
+
+    traceback: let the exception through instead. Ctrl-C and SIGTERM end the program in order within `GRACE_S`.
+    """
+    with _signals():
+        try:
+            yield
+        except KeyboardInterrupt:
+            _end(Interrupted("interrupted; nothing was written under the output's name."), traceback)
+        except StvsrError as error:
+            _end(error, traceback)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if traceback:
+                raise
+            first = (str(error).splitlines() or [""])[0]
+            _end(
+                StvsrError(
+                    f"a fault in the program: {type(error).__name__}: {first}",
+                    hint="Run again with --traceback and report what it prints.",
+                ),
+                traceback=False,
+            )
+
+
+def _end(error: StvsrError, traceback: bool) -> None:
+    if traceback:
+        logger.error("%s", error, exc_info=True)
+    else:
+        logger.error("%s", error)
+    raise typer.Exit(error.exit_code)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Raise KeyboardInterrupt on the first SIGINT or SIGTERM, once; end the process if clearing up takes too long."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            return
+        asked.set()
+        watchdog = threading.Timer(GRACE_S, os._exit, (Interrupted.exit_code,))
+        watchdog.daemon = True
+        watchdog.start()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
