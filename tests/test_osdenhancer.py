@@ -19,6 +19,8 @@ from stvsr_cli.models.osdenhancer.chunks import chunk_starts, upscale_chunks
 from stvsr_cli.models.osdenhancer.decoder import BidirectionalAutoencoder
 from stvsr_cli.models.osdenhancer.initial import Padding, initialise
 from stvsr_cli.models.osdenhancer.transformer import ResidualGatedTransformer
+from stvsr_cli.models.stitch import Runner, upscale_shot
+from stvsr_cli.windows import TileConfig, WindowConfig
 
 PARITY = Path(__file__).parent / "parity"
 TRANSFORMER_FILE = "transformer/diffusion_pytorch_model.safetensors"
@@ -90,6 +92,16 @@ def test_it_agrees_with_the_authors_code_whole_and_in_chunks(model) -> None:
     assert (joined - expected["out_chunked"].float()).abs().max() < 1e-3
     # the first chunk is the whole clip
     assert (joined[:9] - expected["out"].float()).abs().max() < 1e-3
+
+
+def test_windows_of_a_stream_drop_the_second_copy_as_the_authors_chunks_do(model) -> None:
+    frames = clip(9)
+    runner = Runner(model, Request(), TileConfig(size_px=0, overlap_px=0))
+    windows = WindowConfig(size=5, overlap=1)
+    streamed = torch.stack(list(upscale_shot(runner, iter(frames[0]), windows, device=CPU)))
+    chunked = torch.cat(list(upscale_chunks(model, frames, Request(), length=9, overlap=1)), dim=1)[0]
+    assert streamed.shape == chunked.shape == (17, 3, 16, 16)
+    assert torch.equal(streamed, chunked)
 
 
 @pytest.mark.parametrize(

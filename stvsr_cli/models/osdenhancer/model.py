@@ -152,7 +152,7 @@ class OSDEnhancer:
         )
         values = 3 * frames * height * width
         held = 2 * 4 * values  # the initial video and the residual
-        at_the_vae = 4 * values * self._vae_dtype.itemsize + self._vae_bytes(height, width)
+        at_the_vae = 4 * values * self._vae_dtype.itemsize + self._vae_bytes(frames, height, width)
         return held + max(4 * values, at_the_vae, self._transformer_bytes(frames, height, width))
 
     def _transformer_bytes(self, frames: int, height: int, width: int) -> int:
@@ -165,13 +165,17 @@ class OSDEnhancer:
         dim = config["num_attention_heads"] * config["attention_head_dim"]
         return int(20 * tokens * dim * self.transformer.dtype.itemsize)
 
-    def _vae_bytes(self, height: int, width: int) -> int:
-        """Return the bytes of the decoder's last level, which holds the most: some nine copies of nine frames."""
+    def _vae_bytes(self, frames: int, height: int, width: int) -> int:
+        """Return the bytes of the decoder's last level, which holds the most: some nine copies of a batch of frames.
+
+        From the second batch on, the convolutions' caches of the one before add three.
+        """
         if self.vae.use_tiling:
             height, width = min(height, self.vae.tile_sample_min_height), min(width, self.vae.tile_sample_min_width)
         channels = self.vae.decoder.up_blocks[-1].resnets[0].in_channels
-        frames = self.vae.num_sample_frames_batch_size + 1
-        return int(9 * channels * frames * height * width * self._vae_dtype.itemsize)
+        frames_per_batch = self.vae.num_sample_frames_batch_size + 1
+        copies = 9 if frames <= frames_per_batch else 12
+        return int(copies * channels * frames_per_batch * height * width * self._vae_dtype.itemsize)
 
 
 def tiles_fit(vae: BidirectionalAutoencoder) -> bool:
