@@ -12,7 +12,9 @@ def train(
     config: Annotated[str, typer.Argument(help="Stage to run: a TOML file, or MODEL/STAGE of the recipes that ship.")],
     data: Annotated[Path, typer.Option(help="Folder that the sources in the configuration are relative to.")],
     out: Annotated[Path, typer.Option(help="Folder for weights, training state, log and pictures.")] = Path("runs"),
-    cache: Annotated[Path | None, typer.Option(help="Folder for decoded clips (tens of GB); default OUT/cache.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for decoded clips (tens of GB); default OUT/cache.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the saved training state.")] = False,
     max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop, saved, after this long.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",

@@ -43,15 +43,29 @@ def plan_streams(info: VideoInfo, container_format: str, supported: frozenset[st
         codec = stream.codec
         if stream.kind == "attachment":
             holds = container_format == "matroska"
-            plans.append(Plan(stream.index, "attach" if holds else "drop", "" if holds else f"{container_format} holds no attachments"))
+            plans.append(
+                Plan(
+                    stream.index,
+                    "attach" if holds else "drop",
+                    "" if holds else f"{container_format} holds no attachments",
+                )
+            )
         elif stream.kind == "audio":
             pcm_in_mp4 = container_format == "mp4" and codec.startswith("pcm_")
             holds = codec in supported and not pcm_in_mp4
             target = AUDIO_CODEC.get(container_format, "aac")
-            plans.append(Plan(stream.index, "copy" if holds else "convert", "" if holds else f"{codec} becomes {target}"))
+            plans.append(
+                Plan(stream.index, "copy" if holds else "convert", "" if holds else f"{codec} becomes {target}")
+            )
         elif stream.kind == "subtitle" and codec in TEXT_SUBTITLES and codec not in supported:
             target = TEXT_CODEC.get(container_format)
-            plans.append(Plan(stream.index, "convert" if target else "drop", f"{codec} becomes {target}" if target else f"{container_format} holds no text subtitles"))
+            plans.append(
+                Plan(
+                    stream.index,
+                    "convert" if target else "drop",
+                    f"{codec} becomes {target}" if target else f"{container_format} holds no text subtitles",
+                )
+            )
         elif codec in supported and stream.kind in ("subtitle", "video"):
             plans.append(Plan(stream.index, "copy", ""))
         elif stream.kind == "data" and container_format in ("mp4", "mov") and codec not in ("unknown", ""):
@@ -117,7 +131,9 @@ class Companions:
         path = Path(self._folder.name) / ("text.mp4" if name in ("mp4", "mov") else "text.mkv")
         maps = [argument for index in indices for argument in ("-map", f"0:{index}")]
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", str(info.path), *maps]
-        done = subprocess.run([*command, "-c:s", TEXT_CODEC[name], str(path)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, "-c:s", TEXT_CODEC[name], str(path)], capture_output=True, text=True, check=False
+        )
         if done.returncode or not path.exists():
             logger.warning("text subtitles are dropped: %s", done.stderr.strip().splitlines()[-1:] or "ffmpeg failed")
             return
@@ -195,9 +211,7 @@ class _Source:
                 route.send(packet, offset, output)
 
 
-def _demux(
-    container: "av.container.InputContainer", streams: "list[av.stream.Stream]"
-) -> Iterator[av.Packet]:
+def _demux(container: "av.container.InputContainer", streams: "list[av.stream.Stream]") -> Iterator[av.Packet]:
     """Packets with timestamps; a file that breaks off ends quietly, since the video has said so."""
     packets = container.demux(streams)
     while True:

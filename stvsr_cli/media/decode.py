@@ -73,7 +73,7 @@ def decode(
     previous: Frame | None = None
     for pts, picture, nominal in _timed(info, first, threads):
         if previous is not None:
-            frame = replace(previous, duration=pts - previous.pts)
+            frame = replace(previous, duration=(pts if last is None else min(pts, last)) - previous.pts)
             if frame.pts + frame.duration > first:
                 yield _from(frame, first)
                 previous = Frame(frame.index + 1, pts, nominal, picture)
@@ -86,6 +86,8 @@ def decode(
             return
     if previous is None:
         raise InputError(f"{info.path}: no frame can be decoded.", hint="Check that it plays.")
+    if last is not None:
+        previous = replace(previous, duration=min(previous.duration, last - previous.pts))
     if previous.pts + previous.duration > first:
         yield _from(previous, first)
     elif previous.index == 0:

@@ -81,11 +81,11 @@ def choose_pix_fmt(config: EncoderConfig, info: VideoInfo) -> str:
             )
         return config.pix_fmt
     if not usable:
-        raise OutputError(
-            f"{config.codec} takes none of the pixel formats written here.", hint="Use another --codec."
-        )
+        raise OutputError(f"{config.codec} takes none of the pixel formats written here.", hint="Use another --codec.")
     deep = "10le" if info.bit_depth > 8 else ""
-    sampling = next((s for s in ("yuv444p", "yuv422p") if info.pixel_format.startswith((s, s.replace("yuv", "yuvj")))), "yuv420p")
+    sampling = next(
+        (s for s in ("yuv444p", "yuv422p") if info.pixel_format.startswith((s, s.replace("yuv", "yuvj")))), "yuv420p"
+    )
     for name in (f"{sampling}{deep}", f"yuv420p{deep}", "yuv420p10le", "yuv420p"):
         if name in usable:
             return name
@@ -135,7 +135,7 @@ class Worker(Generic[Item]):
             if self._error is None:
                 try:
                     self._handle(item)
-                except BaseException as error:  # noqa: BLE001 - raised again where the next item is put
+                except BaseException as error:  # raised again where the next item is put
                     self._error = error
 
     def _check(self) -> None:
@@ -156,3 +156,8 @@ class Worker(Generic[Item]):
         """Wait until all is done; never raises."""
         self._queue.put(None)
         self._thread.join()
+
+    def abort(self) -> None:
+        """Leave undone what still waits; never raises."""
+        self._error = self._error or RuntimeError("aborted")
+        self.stop()

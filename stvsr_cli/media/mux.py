@@ -1,6 +1,7 @@
 """The output file: encoded video and everything beside it, written under a temporary name, checked, then renamed."""
 
 import errno
+import io
 import logging
 import os
 import secrets
@@ -21,6 +22,17 @@ from stvsr_cli.media.probe import ColorTags, VideoInfo, open_input
 
 logger = logging.getLogger(__name__)
 
+FORMATS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".avi": "avi",
+    ".ts": "mpegts",
+    ".nut": "nut",
+}
+"""Containers by suffix."""
 INTERLEAVE_S = Fraction(1, 2)
 """How far sound and the rest are written ahead of the video."""
 
@@ -56,6 +68,7 @@ class OutputFile:
         self.target, self.source, self.spec, self.encoder = target, source, spec, encoder
         self._overwrite = overwrite
         check_target(target, source.path, overwrite=overwrite)
+        container_format(target)
         find_encoder(encoder.codec)
         self._part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
         self._origin = round((source.origin + spec.start) / spec.time_base)
@@ -74,7 +87,9 @@ class OutputFile:
 
     def _open(self) -> None:
         try:
-            self._container = av.open(str(self._part), "w", options=_muxer_options(self.target))
+            self._container = av.open(
+                str(self._part), "w", format=container_format(self.target), options=_muxer_options(self.target)
+            )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._failure(error, f"{self.target} cannot be written") from error
         spec = self.spec
@@ -123,7 +138,7 @@ class OutputFile:
             if error is None:
                 self._finish()
             else:
-                self._worker.stop()
+                self._worker.abort()
                 self._close()
         finally:
             self._part.unlink(missing_ok=True)
@@ -161,7 +176,10 @@ class OutputFile:
             stamps = [(p.pts, p.duration or 0) for p in container.demux(stream) if p.pts is not None]
             base = stream.time_base or Fraction(1)
         if len(stamps) != self._count:
-            raise OutputError(f"{self.target} holds {len(stamps)} frames instead of {self._count}.", hint="Try another container or --codec.")
+            raise OutputError(
+                f"{self.target} holds {len(stamps)} frames instead of {self._count}.",
+                hint="Try another container or --codec.",
+            )
         planned = (self._end - (self._begin or 0)) * self.spec.time_base
         found = (max(p + d for p, d in stamps) - min(p for p, _ in stamps)) * base
         if abs(found - planned) > max(1 / self.spec.rate, 2 * base):
@@ -188,6 +206,23 @@ class OutputFile:
             return OutputError(f"{what}: the disk is full.", hint=f"Free space in {self.target.parent}.")
         reason = getattr(error, "strerror", None) or str(error)
         return OutputError(f"{what}: {reason}.", hint="Check --codec, its options and the output's suffix.")
+
+
+def supported_codecs(target: Path) -> tuple[str, frozenset[str]]:
+    """The name of the format that a path's suffix chooses, and the codecs it can hold. Raises OutputError."""
+    name = container_format(target)
+    with av.open(io.BytesIO(), "w", format=name) as container:
+        return name, frozenset(container.supported_codecs)
+
+
+def container_format(target: Path) -> str:
+    """FFmpeg's name of the container that a path's suffix chooses. Raises OutputError for an unknown one."""
+    name = FORMATS.get(target.suffix.lower())
+    if name is None:
+        raise OutputError(
+            f"no container is known by the suffix {target.suffix!r}.", hint=f"Use one of {', '.join(FORMATS)}."
+        )
+    return name
 
 
 def _muxer_options(target: Path) -> dict[str, str]:

@@ -117,7 +117,9 @@ def open_input(path: Path) -> "av.container.InputContainer":
     Only the file protocol is allowed, so that a playlist or a script in it cannot pull in other things.
     """
     try:
-        container = av.open(str(path), "r", container_options={"protocol_whitelist": "file,pipe"}, metadata_errors="replace")
+        container = av.open(
+            str(path), "r", container_options={"protocol_whitelist": "file,pipe"}, metadata_errors="replace"
+        )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path} cannot be read as a video: {reason}.", hint="Check that it plays.") from error
@@ -140,7 +142,9 @@ def probe(path: Path | str, *, video_stream: int | None = None, allow_url: bool 
             raise InputError(f"{path} has no video stream, only {kinds}.", hint="Name a file with a video.")
         number = video_stream or 0
         if number >= len(videos):
-            raise InputError(f"{path} has {len(videos)} video streams, no number {number}.", hint="Lower --video-stream.")
+            raise InputError(
+                f"{path} has {len(videos)} video streams, no number {number}.", hint="Lower --video-stream."
+            )
         stream = videos[number]
         context = stream.codec_context
         if context is None or not context.width or not context.height or context.pix_fmt is None:
@@ -149,9 +153,7 @@ def probe(path: Path | str, *, video_stream: int | None = None, allow_url: bool 
         return _describe(local, container, stream, first)
 
 
-def _first_frame(
-    container: "av.container.InputContainer", stream: av.VideoStream, path: Path
-) -> av.VideoFrame:
+def _first_frame(container: "av.container.InputContainer", stream: av.VideoStream, path: Path) -> av.VideoFrame:
     """The first frame that decodes: the rotation and the colour of a file show there."""
     try:
         for packet in container.demux(stream):

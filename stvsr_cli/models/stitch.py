@@ -15,7 +15,9 @@ from stvsr_cli.windows import Span, Tile, TileConfig, WindowConfig, tiles, windo
 logger = logging.getLogger(__name__)
 
 SMALLEST_TILE_PX = 64
-MULTIPLE_TILE_PX = 16
+"""Tiles are not made smaller than this when memory runs out."""
+OUTSIDE = 1e-6
+"""Weight of a tile's outermost pixels: they count only where no other tile has the pixel."""
 
 
 def crossfade(prev: Tensor, cur: Tensor) -> Tensor:
@@ -38,19 +40,21 @@ def join(prev: Tensor, cur: Tensor, how: str) -> Tensor:
 
 
 def tile_weight(tile: Tile, height_px: int, width_px: int, overlap_px: int, scale: int, device: torch.device) -> Tensor:
-    """Weight of each output pixel of a tile: 1 inside, a ramp over the overlap at sides that other tiles share.
+    """Weight of each output pixel of a tile: 1 inside, falling over the overlap at sides that other tiles share.
 
-    Returns [scale * tile.height, scale * tile.width], float32.
+    The outer quarter of an overlap, which sees the tile's border most, weighs next to nothing; a ramp lies over its
+    middle half. Returns [scale * tile.height, scale * tile.width], float32, positive.
     """
+    margin = overlap_px // 4 * scale
 
     def ramp(start: int, size: int, length: int) -> Tensor:
-        position = torch.arange(size * scale, device=device, dtype=torch.float32) + 0.5
-        span = overlap_px * scale + 1.0
+        position = torch.arange(size * scale, device=device, dtype=torch.float32) + 0.5 - margin
+        rise = (position / (overlap_px * scale - 2 * margin + 1.0)).clamp(OUTSIDE, 1)
         weight = torch.ones_like(position)
         if start > 0:
-            weight = torch.minimum(weight, position / span)
+            weight = torch.minimum(weight, rise)
         if start + size < length:
-            weight = torch.minimum(weight, position.flip(0) / span)
+            weight = torch.minimum(weight, rise.flip(0))
         return weight
 
     return ramp(tile.top, tile.height, height_px)[:, None] * ramp(tile.left, tile.width, width_px)[None]
@@ -65,48 +69,57 @@ class Runner:
     tile: TileConfig
     batch: int = 1
     """Windows, or tiles of windows, per model call."""
-    wants_halves: bool = field(default=False, init=False)
-    """Set when not even the smallest tile fits, so that windows must be halved."""
+    longest: int = field(default=0, init=False)
+    """Frames per model call where whole windows do not fit; 0: whole windows."""
 
-    def run(self, frames: Tensor) -> Tensor:
-        """frames: [B, T, 3, h, w] on the model's device. Returns [B, T', 3, H, W].
+    def run(self, frames: Tensor, device: torch.device) -> Tensor:
+        """frames: [B, T, 3, h, w]. Returns [B, T', 3, H, W] on the device.
 
         Raises DeviceError if the least that can be asked of the device does not fit either.
         """
         while True:
             try:
-                return self._halved(frames) if self.wants_halves else self._tiled(frames)
+                return self._in_parts(frames.to(device))
             except torch.OutOfMemoryError:
-                if frames.device.type == "cuda":
+                if device.type == "cuda":
                     torch.cuda.empty_cache()
                 self._give_way(frames)
 
     def _give_way(self, frames: Tensor) -> None:
         """Halve the batch, then the tile, then the window; say so."""
+        traits = self.model.traits
         side = max(frames.shape[-2:])
         current = min(self.tile.size_px or side, side)
-        smaller = -(-(current // 2) // MULTIPLE_TILE_PX) * MULTIPLE_TILE_PX
-        if self.batch > 1:
+        overlap = self.tile.overlap_px or traits.tile_overlap_px
+        least = max(SMALLEST_TILE_PX, 2 * overlap, traits.minimum_px)
+        smaller = -(-max(current // 2, least) // traits.multiple_px) * traits.multiple_px
+        length = self.longest or frames.shape[1]
+        shorter = max(-(-length // 2), 2, traits.minimum_window)
+        if min(self.batch, frames.shape[0]) > 1 or (self.batch > 1 and self.tile.size_px):
             self.batch //= 2
             logger.warning("out of memory: going on with a batch of %d", self.batch)
-        elif smaller >= max(SMALLEST_TILE_PX, 2 * self.tile.overlap_px) and smaller < current:
-            overlap = self.tile.overlap_px or min(self.model.traits.tile_overlap_px, smaller // 2)
+        elif smaller < current:
             self.tile = TileConfig(size_px=smaller, overlap_px=overlap)
             logger.warning("out of memory: going on with tiles of %d pixels", smaller)
-        elif not self.wants_halves and frames.shape[1] > 2:
-            self.wants_halves = True
-            logger.warning("out of memory: going on with windows of half the length")
+        elif shorter < length:
+            self.longest = shorter
+            logger.warning("out of memory: going on with %d frames a call", shorter)
         else:
             raise DeviceError(
                 "out of memory even with the smallest batch, tile and window.",
                 hint="Use a smaller model, --precision bf16 or fp16, or --device cpu.",
             )
 
-    def _halved(self, frames: Tensor) -> Tensor:
-        """Two windows of half the length that share one frame, one after the other."""
-        middle = frames.shape[1] // 2
-        first = self._tiled(frames[:, : middle + 1])
-        return torch.cat([first, self._tiled(frames[:, middle:])[:, 1:]], 1)
+    def _in_parts(self, frames: Tensor) -> Tensor:
+        """The windows whole, or where memory forbids it in parts that share one frame, one after the other."""
+        count = frames.shape[1]
+        if not self.longest or count <= self.longest:
+            return self._tiled(frames)
+        outputs = []
+        for start in range(0, count - 1, self.longest - 1):
+            output = self._tiled(frames[:, start : start + self.longest])
+            outputs.append(output[:, 1:] if start else output)
+        return torch.cat(outputs, 1)
 
     def _tiled(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]
@@ -121,9 +134,7 @@ class Runner:
         jobs = [(b, tile) for tile in plan for b in range(frames.shape[0])]
         for start in range(0, len(jobs), self.batch):
             group = jobs[start : start + self.batch]
-            cut = torch.stack(
-                [frames[b, :, :, t.top : t.top + t.height, t.left : t.left + t.width] for b, t in group]
-            )
+            cut = torch.stack([frames[b, :, :, t.top : t.top + t.height, t.left : t.left + t.width] for b, t in group])
             if self.model.traits.wants_context:
                 request = replace(request, context=torch.stack([frames[b] for b, _ in group]))
             for (b, tile), output in zip(group, run_window(self.model, cut, request), strict=True):
@@ -147,19 +158,17 @@ def upscale_shot(
     factor = runner.request.fps_factor
     tail: Tensor | None = None
     for group in _groups(windowed(frames, windows), runner.batch):
-        outputs = runner.run(torch.stack([torch.stack(window) for _, window in group]).to(device))
+        outputs = runner.run(torch.stack([torch.stack(window) for _, window in group]), device)
         for (span, _), output in zip(group, outputs, strict=True):
-            shared = (span.lead - 1) * factor + 1 if span.lead else 0
             if tail is not None:
-                yield from join(tail, output[:shared], runner.model.traits.join)
+                joined = join(tail, output[: tail.shape[0]], runner.model.traits.join)
+                output = torch.cat([joined, output[tail.shape[0] :]])
             kept = 0 if span.last else (windows.overlap - 1) * factor + 1
-            yield from output[shared : output.shape[0] - kept]
+            yield from output[: output.shape[0] - kept]
             tail = output[output.shape[0] - kept :] if kept else None
 
 
-def _groups(
-    spans: Iterable[tuple[Span, list[Tensor]]], batch: int
-) -> Iterator[list[tuple[Span, list[Tensor]]]]:
+def _groups(spans: Iterable[tuple[Span, list[Tensor]]], batch: int) -> Iterator[list[tuple[Span, list[Tensor]]]]:
     """Collect windows of equal length into groups of at most `batch`."""
     group: list[tuple[Span, list[Tensor]]] = []
     for item in spans:

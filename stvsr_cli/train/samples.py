@@ -97,13 +97,14 @@ class StepDataset(Dataset[Batch]):
         """The degraded keyframes of a clip: (first frame taken, [K, h, w, 3] uint8)."""
         rng = np.random.default_rng((self.config.data.seed, zlib.crc32(clip.name.encode()), stride, variant))
         phase = int(rng.integers(min(stride, len(clip.frames) - (self.config.keyframes - 1) * stride)))
-        path = self.cache / f"{clip.name}-{self.config.data.seed}-{stride}-{variant}.npy"
+        stem = f"{clip.name}-{self.config.data.seed}-{self.config.keyframes}-{stride}"
+        path = self.cache / f"{stem}-{variant}.npy"
         if not path.exists():
             low = apply(clip.frames[phase::stride], draw(rng), SCALE, rng)
             with open(path.with_suffix(f".{zlib.crc32(str(rng.random()).encode())}.part"), "wb") as out:
                 np.save(out, low)
             Path(out.name).replace(path)
-            path.with_name(f"{clip.name}-{self.config.data.seed}-{stride}-{variant - 2}.npy").unlink(missing_ok=True)
+            path.with_name(f"{stem}-{variant - 2}.npy").unlink(missing_ok=True)
         return phase, np.load(path, mmap_mode="r")
 
     @staticmethod
