@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from torch import nn
 from torch.nn import functional
 
@@ -10,24 +9,15 @@ from stvsr_cli.errors import UsageError
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.train.config import StageConfig
-from stvsr_cli.train.losses import Perceptual, charbonnier, flow_error
+from stvsr_cli.train.losses import Perceptual, charbonnier
+from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
 
 
 def flow_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
     """Flow against the given flow, and intermediate frames against the reduced target, on the input's grid."""
-    forward, backward = network.flow(batch.low)
-    losses = {
-        "flow": flow_error(forward, batch.flow[:, :, 0]) + flow_error(backward, batch.flow[:, :, 1]),
-    }
-    target = functional.avg_pool2d(batch.high.flatten(0, 1), network.config.scale).unflatten(0, batch.high.shape[:2])
-    between = []
-    for step in range(1, batch.fps_factor):
-        frame, _, _ = network.aggregation(batch.low, forward[-1], backward[-1], step / batch.fps_factor)
-        between.append(charbonnier(frame, target[:, step :: batch.fps_factor]))
-    losses["between"] = torch.stack(between).mean()
-    return losses
+    return motion_losses(network.flow, network.aggregation, batch, network.config.scale)
 
 
 def one_step_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:

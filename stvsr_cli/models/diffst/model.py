@@ -1,0 +1,125 @@
+"""DiffST (arXiv 2605.13182) behind the five verbs: a whole window in space and time in one step."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from stvsr_cli.errors import UsageError
+from stvsr_cli.models.contract import Request, Traits
+from stvsr_cli.models.diffst.network import FRAMES_PER_CHUNK, DiffSTNetwork
+
+Posterior = Literal["mode", "sample"]
+
+
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """The video before the diffusion step, and the input it was made from."""
+
+    frames: Tensor
+    """[B, (T-1)F + 1, 3, h, w]: keyframes and intermediate frames on the input's grid."""
+    keyframes: Tensor
+    """[B, T, 3, h, w]: the input."""
+
+
+class DiffST:
+    """Cross-frame context aggregation, one step of Wan's transformer, video representation guidance."""
+
+    def __init__(self, network: DiffSTNetwork, *, posterior: Posterior = "mode") -> None:
+        """Wrap a network on a device. Raises UsageError for an unknown `posterior`."""
+        if posterior not in get_args(Posterior):
+            raise UsageError(f"posterior={posterior!r} is unknown.", hint=f"Choose one of {get_args(Posterior)}.")
+        self.network, self.posterior = network, posterior
+        self.traits = Traits(
+            name="diffst",
+            scale=network.config.scale,
+            multiple_px=network.config.multiple_px,
+            minimum_px=2 * network.config.multiple_px,
+            window=17,  # 17, 33 and 65 output frames at the factors 1, 2 and 4: each 4n + 1, so nothing is padded
+            overlap=4,  # two keyframes on each side of every intermediate frame, in one window or the other
+            minimum_window=1,
+            join="crossfade",
+            tile_px=0,
+            tile_overlap_px=32,
+            wants_context=True,
+        )
+
+    def initialise(self, frames: Tensor, request: Request) -> Initial:
+        """Return the video with intermediate frames by context aggregation. Raises UsageError if detail is not 1."""
+        if request.detail != 1:
+            raise UsageError(
+                f"diffst cannot run at detail={request.detail}.", hint="It has no detail expert; leave --detail at 1."
+            )
+        keyframes = frames.float()
+        return Initial(self.network.initialise(keyframes, request.fps_factor), keyframes)
+
+    def encode(self, init: Initial, request: Request) -> Tensor:
+        """Return the normalised latent of the enlarged video, [B, T', C, H', W']."""
+        video = self.network.enlarge(init.frames)
+        noise = self._noise(video, request.seed) if self.posterior == "sample" else None
+        return self.network.encode(video, noise)
+
+    def condition(self, init: Initial, latent: Tensor, request: Request) -> Tensor:
+        """Return the global tokens of the whole frames of the window, [B, K, width]."""
+        whole = init.keyframes if request.context is None else request.context
+        return self.network.guide(whole.to(latent.device, torch.float32))
+
+    def denoise(self, latent: Tensor, condition: Tensor, request: Request) -> Tensor:
+        """Return the clean latent from one velocity prediction."""
+        return self.network.denoise(latent, condition)
+
+    def decode(self, latent: Tensor, init: Initial, request: Request) -> Tensor:
+        """Return the output frames, [B, (T-1)F + 1, 3, scale * h, scale * w] in [0, 1]."""
+        return self.network.decode(latent, init.frames.shape[1]).clamp(0, 1)
+
+    def _noise(self, video: Tensor, seed: int) -> Tensor:
+        """Noise of a latent's shape without the batch: every member gets the same, whatever it is batched with."""
+        shape = (self.network.vae.config["z_dim"], *self._latent_size(*video.shape[1:2], *video.shape[-2:]))
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+    def _latent_size(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Frames, height and width of the latent of a video of this size in pixels."""
+        chunks = -(-(num_frames - 1) // FRAMES_PER_CHUNK)
+        per_chunk = FRAMES_PER_CHUNK // 2 ** sum(self.network.vae.config["temperal_downsample"])
+        stride = self.network.stride_px
+        return 1 + chunks * per_chunk, height // stride, width // stride
+
+    def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
+        """Return an upper estimate of the bytes one window of this input size needs beyond the weights."""
+        multiple = self.traits.multiple_px
+        height, width = (max(-(-side // multiple), 2) * multiple for side in (height_px, width_px))
+        frames = (num_frames - 1) * fps_factor + 1
+        padded = 1 + -(-(frames - 1) // FRAMES_PER_CHUNK) * FRAMES_PER_CHUNK
+        initial = 4 * num_frames * height * width * self._aggregation_values()
+        height, width = height * self.traits.scale, width * self.traits.scale
+        # the enlarged video in float32, the autoencoder's copy, the decoded video and its float32 copy
+        video = padded * height * width * 3 * 2 * (4 + self._vae_bytes_per_value())
+        networks = max(self._transformer_bytes(padded, height, width), self._vae_bytes(height, width))
+        return initial + video + networks
+
+    def _aggregation_values(self) -> int:
+        """Values per input pixel and frame: both feature pyramids and correlations, then fusion at half the size."""
+        config = self.network.config
+        pyramid = 3 * sum(2 * width / 4 ** (level + 1) for level, width in enumerate(config.flow_widths))
+        correlation = 2 * ((2 * config.flow_radius + 1) ** 2 + 64 * 3) / 16
+        fusion = (3 * config.aggregation_width + 2 * 53) / 4 + 4 * 3 * 3
+        return int(pyramid + correlation + fusion)
+
+    def _vae_bytes_per_value(self) -> int:
+        return int(self.network.vae.quant_conv.weight.dtype.itemsize)
+
+    def _transformer_bytes(self, num_frames: int, height: int, width: int) -> int:
+        """Bytes of one block's activations: the stream and its float32 copies, or the feed-forward network's."""
+        config = self.network.transformer.config
+        frames, rows, columns = self._latent_size(num_frames, height, width)
+        tokens = frames * rows * columns // (config["patch_size"][1] * config["patch_size"][2])
+        size = self.network.transformer.patch_embedding.weight.dtype.itemsize
+        return int(tokens * (self.network.width * (6 * size + 4 * 4) + 2 * config["ffn_dim"] * size))
+
+    def _vae_bytes(self, height: int, width: int) -> int:
+        """Bytes of the last level of the decoder, which holds the most: copies of a chunk, and every layer's cache."""
+        config = self.network.vae.config
+        layers = 2 * (config["num_res_blocks"] + 1)
+        frames = 6 * FRAMES_PER_CHUNK + 2 * layers
+        return int(frames * config["base_dim"] * height * width * self._vae_bytes_per_value())
