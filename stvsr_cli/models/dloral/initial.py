@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from stvsr_cli.models.dloral import pillow
 
@@ -52,8 +51,7 @@ def initialise(
     batch, num_frames = video.shape[:2]
     result = video.new_empty((batch * num_frames, 3, *fitted), dtype=torch.float32)
     for index, frame in enumerate(video.flatten(0, 1)):  # one by one: the sums are four times the result
-        coded = (frame.float() * 255).round_().clamp_(0, 255).to(torch.uint8)
-        coded = pillow.resize(pillow.resize(coded, enlarged, pillow.bicubic), scaled, pillow.bicubic)
+        coded = pillow.resize(pillow.resize(_coded(frame), enlarged, pillow.bicubic), scaled, pillow.bicubic)
         result[index] = pillow.resize(coded, fitted, pillow.lanczos)
     return Initial(video=result.div_(255).unflatten(0, (batch, num_frames)), size=(height * scale, width * scale))
 
@@ -70,7 +68,15 @@ def enlarged_size(height: int, width: int, minimum_px: int) -> tuple[int, int]:
 
 
 def restore_size(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return frames [N, 3, H, W] at the size the output must have: what the enlarging changed is undone, bicubic."""
+    """Return frames [N, 3, H, W] in [0, 1] at the size the output must have; what the enlarging changed is undone.
+
+    As the authors do it, which rounds the frames to 8 bits: for sides that are short, or no multiple of the stride.
+    """
     if frames.shape[-2:] == size:
         return frames
-    return functional.interpolate(frames, size=size, mode="bicubic", align_corners=False, antialias=True)
+    return pillow.resize(_coded(frames), size, pillow.bicubic).to(frames.dtype).div_(255)
+
+
+def _coded(frames: Tensor) -> Tensor:
+    """Round frames in [0, 1] to 8 bits."""
+    return (frames.float() * 255).round_().clamp_(0, 255).to(torch.uint8)

@@ -153,7 +153,7 @@ class DLoRAL:
             zip(latent.flatten(0, 1).split(1), init.video.flatten(0, 1).split(1), strict=True)
         ):
             frame = fix_colors(self.codec.decode(one), source, self.options.color_fix).clamp_(0, 1)
-            output[index] = restore_size(frame, init.size)[0].clamp_(0, 1)
+            output[index] = restore_size(frame, init.size)[0]
         return output.unflatten(0, (batch, num_frames))
 
     def _tiles(self, height: int, width: int) -> list[Tile]:

@@ -36,14 +36,12 @@ def resize(images: Tensor, size: tuple[int, int], kernel: Callable[[float], floa
     """Return the images at another size.
 
     images: uint8 [..., H, W]. size: height and width. kernel: `bicubic` or `lanczos`. Returns uint8 [..., *size].
-    Raises ValueError for another dtype, and for a lower height with a larger width: there the order of the passes
-    differs between versions of Pillow.
+    Rows are resampled first, then columns; where the height shrinks and the width grows, new versions of Pillow begin
+    with the columns. Raises ValueError for another dtype.
     """
     if images.dtype != torch.uint8:
         raise ValueError(f"{images.dtype = }, expected torch.uint8")
     height, width = size
-    if height < images.shape[-2] and width > images.shape[-1]:
-        raise ValueError(f"cannot reduce the height while enlarging the width: {images.shape = }, {size = }")
     if width != images.shape[-1]:
         images = _pass(images, width, kernel)
     if height != images.shape[-2]:
