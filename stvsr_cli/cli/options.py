@@ -1,0 +1,78 @@
+"""The options of `stvsr upscale`, by group."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stvsr_cli.cli.progress import KINDS
+
+SIZE, MODEL, ENCODING, RUN = "Size and time", "Model and device", "Encoding", "Run"
+
+Input = Annotated[Path, typer.Argument(help="Video to read.", metavar="INPUT")]
+Output = Annotated[Path, typer.Argument(help="Video to write; its suffix chooses the container.", metavar="OUTPUT")]
+
+Scale = Annotated[str | None, typer.Option(help="Size factor in [1, 4], such as 1.5; default 4.", rich_help_panel=SIZE)]
+Width = Annotated[
+    int | None, typer.Option(min=2, help="Output width in pixels; keeps the aspect.", rich_help_panel=SIZE)
+]
+Height = Annotated[
+    int | None, typer.Option(min=2, help="Output height in pixels; keeps the aspect.", rich_help_panel=SIZE)
+]
+FpsFactor = Annotated[int, typer.Option(help="Frame rate factor: 1 (size only), 2 or 4.", rich_help_panel=SIZE)]
+Cuts = Annotated[
+    str, typer.Option(help="hold: no frame is made across a cut; ignore: the file is one shot.", rich_help_panel=SIZE)
+]
+Start = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Begin there: seconds, MM:SS or HH:MM:SS.", rich_help_panel=SIZE)
+]
+End = Annotated[str | None, typer.Option(metavar="TIME", help="End there.", rich_help_panel=SIZE)]
+VideoStream = Annotated[
+    int | None, typer.Option(min=0, help="Which of several video streams, from 0.", rich_help_panel=SIZE)
+]
+
+Model = Annotated[str, typer.Option(help="Model; see `stvsr models list`.", rich_help_panel=MODEL)]
+Weights = Annotated[
+    Path | None, typer.Option(help="Weights, a file or folder, instead of the model's own.", rich_help_panel=MODEL)
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MODEL)]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MODEL)]
+Window = Annotated[int | None, typer.Option(min=2, help="Source frames per model call.", rich_help_panel=MODEL)]
+Overlap = Annotated[int | None, typer.Option(min=1, help="Source frames two windows share.", rich_help_panel=MODEL)]
+Batch = Annotated[str, typer.Option(help="auto, or windows and tiles per model call.", rich_help_panel=MODEL)]
+TilePx = Annotated[
+    str, typer.Option("--tile", help="auto, off, or a tile's side in input pixels.", rich_help_panel=MODEL)
+]
+Seed = Annotated[int, typer.Option(help="Seed, for models that sample.", rich_help_panel=MODEL)]
+Detail = Annotated[
+    float | None, typer.Option(min=0, max=1, help="From 0, faithful, to 1, detailed (dloral).", rich_help_panel=MODEL)
+]
+Prompt = Annotated[str | None, typer.Option(help="What the video shows (dloral).", rich_help_panel=MODEL)]
+ColorFix = Annotated[str | None, typer.Option(help="adain, wavelet or none (dloral).", rich_help_panel=MODEL)]
+Posterior = Annotated[
+    str | None, typer.Option(help="mode or sample (osdenhancer, dloral, diffst).", rich_help_panel=MODEL)
+]
+Base = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the base model, if not beside the weights (dloral).", rich_help_panel=MODEL),
+]
+
+Codec = Annotated[str, typer.Option(help="FFmpeg's name of the video encoder.", rich_help_panel=ENCODING)]
+Crf = Annotated[int | None, typer.Option(min=0, max=63, help="Quality; lower is better.", rich_help_panel=ENCODING)]
+Preset = Annotated[str | None, typer.Option(help="The encoder's speed preset.", rich_help_panel=ENCODING)]
+PixFmt = Annotated[str | None, typer.Option(help="Pixel format, such as yuv420p10le.", rich_help_panel=ENCODING)]
+EncoderOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Option for the encoder; may be repeated.", rich_help_panel=ENCODING),
+]
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.", rich_help_panel=RUN)]
+AllowUrl = Annotated[
+    bool, typer.Option("--allow-url", help="Read INPUT even if it is no local file.", rich_help_panel=RUN)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.", rich_help_panel=RUN)]
+Threads = Annotated[int, typer.Option(min=0, help="Threads; 0: one a core.", rich_help_panel=RUN)]
+ProgressKind = Annotated[str, typer.Option("--progress", help=f"{', '.join(KINDS)}.", rich_help_panel=RUN)]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", rich_help_panel=RUN)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=RUN)]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.", rich_help_panel=RUN)]

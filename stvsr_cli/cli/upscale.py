@@ -1,0 +1,107 @@
+"""`stvsr upscale`: one video in, one larger and smoother video out."""
+
+import logging
+from typing import TYPE_CHECKING
+
+import typer
+
+from stvsr_cli.cli import options as opt
+from stvsr_cli.cli.failures import reported
+from stvsr_cli.cli.progress import Display, displayed
+from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
+
+if TYPE_CHECKING:
+    from stvsr_cli.pipeline import Report
+    from stvsr_cli.plan import Job
+
+logger = logging.getLogger(__name__)
+
+
+def upscale(
+    input: opt.Input,
+    output: opt.Output,
+    scale: opt.Scale = None,
+    width: opt.Width = None,
+    height: opt.Height = None,
+    fps_factor: opt.FpsFactor = 2,
+    cuts: opt.Cuts = "hold",
+    start: opt.Start = None,
+    end: opt.End = None,
+    video_stream: opt.VideoStream = None,
+    model: opt.Model = "compact",
+    weights: opt.Weights = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    window: opt.Window = None,
+    overlap: opt.Overlap = None,
+    batch: opt.Batch = "auto",
+    tile: opt.TilePx = "auto",
+    seed: opt.Seed = 0,
+    detail: opt.Detail = None,
+    prompt: opt.Prompt = None,
+    color_fix: opt.ColorFix = None,
+    posterior: opt.Posterior = None,
+    base: opt.Base = None,
+    codec: opt.Codec = "libx264",
+    crf: opt.Crf = None,
+    preset: opt.Preset = None,
+    pix_fmt: opt.PixFmt = None,
+    encoder_option: opt.EncoderOption = None,
+    overwrite: opt.Overwrite = False,
+    allow_url: opt.AllowUrl = False,
+    dry_run: opt.DryRun = False,
+    threads: opt.Threads = 0,
+    progress: opt.ProgressKind = "auto",
+    verbose: opt.Verbose = 0,
+    quiet: opt.Quiet = False,
+    traceback: opt.Traceback = False,
+) -> None:
+    """Upscale a video: four times the size, twice the frame rate, its sound kept in sync."""
+    shown = "none" if dry_run or (quiet and progress == "auto") else progress
+    with displayed(shown, -1 if quiet else verbose) as display, reported(traceback=traceback):
+        from stvsr_cli.media.encode import EncoderConfig
+        from stvsr_cli.models.registry import ModelOptions
+        from stvsr_cli.plan import Job
+
+        options = parse_options(encoder_option or [])
+        job = Job(
+            input=input, output=output, overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
+            scale=parse_scale(scale), width=width, height=height, fps_factor=fps_factor, cuts=cuts,
+            start=parse_time(start, "--start"), end=parse_time(end, "--end"),
+            model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,
+            window=window, overlap=overlap, batch=parse_count(batch, "--batch", {"auto": None}),
+            tile=parse_count(tile, "--tile", {"auto": None, "off": 0}), detail=detail,
+            options=ModelOptions(prompt=prompt, color_fix=color_fix, posterior=posterior, base=base),
+            encoder=EncoderConfig(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, options=options, threads=threads),
+        )  # fmt: skip
+        if dry_run:
+            _print_plan(job)
+        else:
+            _upscale(job, display)
+
+
+def _print_plan(job: "Job") -> None:
+    from stvsr_cli.cli.plan import plan_lines
+    from stvsr_cli.pipeline import load, plan, probe_early
+
+    probe_early(job)
+    loaded = load(job)
+    for line in plan_lines(job, plan(job, loaded), loaded):
+        typer.echo(line)
+
+
+def _upscale(job: "Job", display: Display) -> None:
+    from stvsr_cli.pipeline import upscale as run
+
+    report = run(job, progress=display.show)
+    display.close()
+    logger.info("%s", _summary(job, report))
+
+
+def _summary(job: "Job", report: "Report") -> str:
+    out, seconds = report.output, report.seconds
+    return (
+        f"{job.output}: {report.frames_in} -> {report.frames_out} frames, {out.width}x{out.height}, "
+        f"{float(out.average_rate):.6g} fps; {seconds['total']:.1f} s ({seconds['model']:.1f} s in the model), "
+        f"peak memory {report.peak_bytes / 2**30:.2f} GiB"
+    )
