@@ -18,6 +18,7 @@ from stvsr_cli.models import dloral
 from stvsr_cli.models.contract import Request
 from stvsr_cli.models.dloral.base import build_unet, build_vae, load_vae
 from stvsr_cli.models.dloral.initial import blend_linearly
+from stvsr_cli.models.dloral.prompt import embed_prompt
 from stvsr_cli.models.dloral.published import EXPERTS, PARTS, convert, merged_weights, read_checkpoint
 from stvsr_cli.models.step import run_window
 
@@ -284,6 +285,19 @@ def test_detail_scales_the_detail_expert(tiny, model):
 
 def test_the_prompt_takes_effect(tiny, model):
     assert not torch.equal(load_tiny(tiny, prompt="a cat").prompt, model.prompt)
+
+
+def test_text_encoders_of_before_transformers_5_are_read(tiny, tmp_path):
+    tensors = load_file(tiny / "base/text_encoder/model.safetensors")
+    old = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
+    old["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    (tmp_path / "config.json").symlink_to(tiny / "base/text_encoder/config.json")
+    save_file(old, tmp_path / "model.safetensors")
+    before, after = (
+        embed_prompt("a cat", tiny / "base/tokenizer", folder / "model.safetensors")
+        for folder in (tmp_path, tiny / "base/text_encoder")
+    )
+    assert before.shape == (1, 77, 32) and torch.equal(before, after)
 
 
 def test_the_sampled_posterior_follows_the_seed(tiny):
