@@ -19,6 +19,8 @@ from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
 
+TILE_PX = 256
+"""Smallest side of the autoencoder's tiles in validation; training crops are never cut."""
 STATISTICS_RATE = 0.01
 """Share of a batch in the running mean and deviation of the latents."""
 
@@ -119,7 +121,7 @@ def build(
     settings = _settings(config)
     if settings.base and config.stage == "vae":
         raise UsageError("the autoencoder of a base stays as it is.", hint="Begin with the stage flow.")
-    network = _network(settings)
+    network = _network(settings, config.crop_px)
     parts = STAGES[config.stage].parts
     parts = tuple(p for p in parts if settings.aggregation or p not in ("flow.", "aggregation."))
     parts = tuple(p for p in parts if settings.guidance or p != "guidance.")
@@ -138,11 +140,12 @@ def _settings(config: StageConfig) -> NetworkSettings:
     return NetworkSettings(**config.network)
 
 
-def _network(settings: NetworkSettings) -> DiffSTNetwork:
+def _network(settings: NetworkSettings, crop_px: int) -> DiffSTNetwork:
     size = FULL if settings.base else SMALL
     own = replace(size.own, finetune=settings.finetune, lora_rank=settings.lora_rank)
     network = read_base(Path(settings.base), own) if settings.base else new_network(replace(size, own=own))
     network.use_aggregation, network.use_guidance = settings.aggregation, settings.guidance
+    network.tile(max(TILE_PX, crop_px))
     if settings.gradient_checkpointing:
         network.transformer.enable_gradient_checkpointing()
     return network

@@ -21,14 +21,15 @@ def load(
     posterior: Posterior = "mode",
     aggregation: bool = True,
     guidance: bool = True,
-    vae_tiling: bool = False,
+    vae_tile_px: int = 512,
 ) -> DiffST:
     """Return the model of a folder: Wan2.1 in diffusers' layout with `diffst.safetensors` and `diffst.json` beside it.
 
     posterior: the autoencoder's most likely latent, or a sample of it drawn with the request's seed. aggregation,
     guidance: switches to run without the one or the other, for comparison: a linear blend in the place of intermediate
-    frames, one empty token in the place of guidance. vae_tiling: encode and decode large frames in tiles.
-    Raises ModelError if a file is absent or damaged, or a tensor is missing, unexpected or misshapen.
+    frames, one empty token in the place of guidance. vae_tile_px: the autoencoder handles larger frames in tiles of this side in
+    output pixels, blended over a quarter of it; 0: whole.
+    Raises UsageError for an option that cannot be, ModelError if a file is absent or damaged, or a tensor is missing, unexpected or misshapen.
     """
     if weights is None or not weights.is_dir():
         raise ModelError(
@@ -37,6 +38,5 @@ def load(
         )
     network = read_network(weights, device, dtype)
     network.use_aggregation, network.use_guidance = aggregation, guidance
-    if vae_tiling:
-        network.vae.enable_tiling()
+    network.tile(vae_tile_px)
     return DiffST(network, posterior=posterior)

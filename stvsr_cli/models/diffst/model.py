@@ -35,7 +35,7 @@ class DiffST:
             name="diffst",
             scale=network.config.scale,
             multiple_px=network.config.multiple_px,
-            minimum_px=2 * network.config.multiple_px,
+            minimum_px=network.config.multiple_px,
             window=17,  # 17, 33 and 65 output frames at the factors 1, 2 and 4: each 4n + 1, so nothing is padded
             overlap=4,  # two keyframes on each side of every intermediate frame, in one window or the other
             minimum_window=1,
@@ -88,13 +88,13 @@ class DiffST:
     def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
         """Return an upper estimate of the bytes one window of this input size needs beyond the weights."""
         multiple = self.traits.multiple_px
-        height, width = (max(-(-side // multiple), 2) * multiple for side in (height_px, width_px))
+        height, width = (-(-side // multiple) * multiple for side in (height_px, width_px))
         frames = (num_frames - 1) * fps_factor + 1
         padded = 1 + -(-(frames - 1) // FRAMES_PER_CHUNK) * FRAMES_PER_CHUNK
         initial = 4 * num_frames * height * width * self._aggregation_values()
         height, width = height * self.traits.scale, width * self.traits.scale
-        # the enlarged video in float32, the autoencoder's copy, the decoded video and its float32 copy
-        video = padded * height * width * 3 * 2 * (4 + self._vae_bytes_per_value())
+        # the enlarged video in float32, the autoencoder's copy, the decoded tiles, the video and its float32 copies
+        video = padded * height * width * 3 * (3 * 4 + 4 * self._vae_bytes_per_value())
         networks = max(self._transformer_bytes(padded, height, width), self._vae_bytes(height, width))
         return initial + video + networks
 
@@ -119,7 +119,9 @@ class DiffST:
 
     def _vae_bytes(self, height: int, width: int) -> int:
         """Bytes of the last level of the decoder, which holds the most: copies of a chunk, and every layer's cache."""
-        config = self.network.vae.config
+        config, vae = self.network.vae.config, self.network.vae
+        if vae.use_tiling:
+            height, width = min(height, vae.tile_sample_min_height), min(width, vae.tile_sample_min_width)
         layers = 2 * (config["num_res_blocks"] + 1)
         frames = 6 * FRAMES_PER_CHUNK + 2 * layers
         return int(frames * config["base_dim"] * height * width * self._vae_bytes_per_value())

@@ -10,7 +10,7 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.errors import ModelError
+from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.models.diffst.adapters import attach
 from stvsr_cli.models.diffst.config import DiffSTConfig, Size
 from stvsr_cli.models.diffst.guidance import VideoGuidance
@@ -121,6 +121,16 @@ class DiffSTNetwork(nn.Module):
         video = self.vae.decode(scaled.to(self._vae_dtype), return_dict=False)[0]
         frames: Tensor = video[:, :, :num_frames].transpose(1, 2).float() * 0.5 + 0.5
         return frames
+
+    def tile(self, side_px: int) -> None:
+        """Let the autoencoder handle frames above this side in blended tiles; 0: whole. Raises UsageError if it cannot."""
+        if side_px == 0:
+            self.vae.disable_tiling()
+            return
+        if side_px < 0 or side_px % (4 * self.stride_px):
+            raise UsageError(f"the autoencoder's tile of {side_px} px must be a multiple of {4 * self.stride_px}.")
+        stride = side_px * 3 // 4
+        self.vae.enable_tiling(side_px, side_px, stride, stride)
 
     def forward(self, frames: Tensor, fps_factor: int) -> tuple[Tensor, Tensor]:
         """Return the output frames and the initial video they were made from."""
