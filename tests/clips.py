@@ -94,7 +94,8 @@ def _write_sound(container, stream, seconds: float, start_s: float, beeps_s: Seq
     frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
     frame.sample_rate, frame.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
     frame.pts = int(start_s * SAMPLE_RATE)
-    stream.codec_context.open()
+    if not stream.codec_context.is_open:
+        stream.codec_context.open()
     resampler = av.AudioResampler(
         stream.codec_context.format, "mono", SAMPLE_RATE, stream.codec_context.frame_size or 1024
     )

@@ -261,7 +261,8 @@ class _Transcoded(_Route):
     def send(self, packet: av.Packet, offset: int, output: "av.container.OutputContainer") -> None:
         context = self.stream.codec_context
         if self._resampler is None:
-            context.open()
+            if not context.is_open:
+                context.open()
             size = context.frame_size or 1024
             self._resampler = av.AudioResampler(context.format, context.layout, self._rate, size)
         try:

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 DEFAULT_CRF = {"libx264": 17, "libx265": 19, "libsvtav1": 24, "libvpx-vp9": 22, "libaom-av1": 22}
 """Visually close to lossless for each encoder, at a size people keep."""
+PACKED = {"gbrp": "bgr0"}
+"""Formats with the same samples in another order, for encoders that take only that one (ffv1)."""
 QUEUE_FRAMES = 8
 """Frames that may wait for the encoder."""
 
@@ -73,7 +75,7 @@ def choose_pix_fmt(config: EncoderConfig, info: VideoInfo) -> str:
     """
     codec = find_encoder(config.codec)
     offered = [f.name for f in codec.video_formats or ()] or sorted(PLANAR)
-    usable = [name for name in offered if name in PLANAR]
+    usable = [name for name in sorted(PLANAR) if name in offered or PACKED.get(name) in offered]
     if config.pix_fmt is not None:
         if config.pix_fmt not in usable:
             raise OutputError(
@@ -90,6 +92,12 @@ def choose_pix_fmt(config: EncoderConfig, info: VideoInfo) -> str:
         if name in usable:
             return name
     return usable[0]
+
+
+def encoder_format(codec: str, pix_fmt: str) -> str:
+    """The format in which an encoder takes pictures of a format of `PLANAR`: the same, or its packed twin."""
+    offered = [f.name for f in find_encoder(codec).video_formats or ()]
+    return PACKED[pix_fmt] if offered and pix_fmt not in offered and pix_fmt in PACKED else pix_fmt
 
 
 def encoder_options(config: EncoderConfig) -> dict[str, str]:

@@ -17,7 +17,7 @@ import av.error
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.companions import Companions
 from stvsr_cli.media.decode import Picture
-from stvsr_cli.media.encode import EncoderConfig, Worker, encoder_options, find_encoder, to_av
+from stvsr_cli.media.encode import EncoderConfig, Worker, encoder_format, encoder_options, find_encoder, to_av
 from stvsr_cli.media.probe import ColorTags, VideoInfo, open_input
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,8 @@ class OutputFile:
 
     def _configure(self, stream: av.VideoStream) -> None:
         spec, context = self.spec, stream.codec_context
-        stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, spec.pix_fmt
+        stream.width, stream.height = spec.width, spec.height
+        stream.pix_fmt = encoder_format(self.encoder.codec, spec.pix_fmt)
         stream.time_base = context.time_base = spec.time_base
         context.sample_aspect_ratio = self.source.sample_aspect_ratio
         context.color_range, context.colorspace = spec.color.range, spec.color.matrix
@@ -122,6 +123,8 @@ class OutputFile:
     def _encode(self, item: tuple[Picture, int, int]) -> None:
         picture, pts, duration = item
         frame = to_av(picture, pts, duration, self.spec.time_base)
+        if self._stream.pix_fmt != frame.format.name:
+            frame = frame.reformat(format=self._stream.pix_fmt)  # the same samples, packed
         try:
             self._container.mux(self._stream.encode(frame))
             self._companions.copy_until((pts + duration) * self.spec.time_base + INTERLEAVE_S)
