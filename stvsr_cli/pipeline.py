@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TypeVar
@@ -21,7 +21,7 @@ from stvsr_cli.media.mux import OutputFile, OutputSpec, check_target
 from stvsr_cli.media.probe import ColorTags, VideoInfo, probe
 from stvsr_cli.media.shots import mark_cuts
 from stvsr_cli.models.contract import OneStepModel, Request
-from stvsr_cli.models.device import auto_batch, peak_bytes, pick_device, pick_precision, pick_threads
+from stvsr_cli.models.device import auto_batch, peak_bytes, pick_device, pick_precision, pick_threads, usable_bytes
 from stvsr_cli.models.registry import check_options, find_model, load_model
 from stvsr_cli.models.stitch import Runner, upscale_shot
 from stvsr_cli.plan import Job, Plan, make_plan
@@ -99,17 +99,19 @@ def plan(job: Job, loaded: Loaded) -> Plan:
     """Probe a job's input and plan it. Raises InputError, OutputError or UsageError."""
     info = probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url)
     check_target(job.output, job.input, overwrite=job.overwrite)
-    return make_plan(job, info, loaded.model)
+    return make_plan(job, info, loaded.model, usable_bytes(loaded.device))
 
 
 def upscale(job: Job, *, loaded: Loaded | None = None, progress: Callable[[Progress], None] | None = None) -> Report:
     """Upscale one video.
 
-    loaded: the model, if it is loaded already. progress: called from this thread for every few frames.
+    loaded: the model, if it is loaded already. progress: called from this thread at every frame and phase.
     Raises StvsrError of the kind that fits; the output then does not exist.
     """
     begin = time.perf_counter()
     probe_early(job)
+    if progress is not None:
+        progress(Progress("load", 0, None, 0.0))
     loaded = loaded or load(job)
     planned = plan(job, loaded)
     run = _Run(job, planned, loaded, progress)
@@ -212,7 +214,7 @@ class _Run:
             frames.close()
         self._tell("finish")
 
-    def _decoded(self) -> Iterator[tuple[Frame, Tensor]]:
+    def _decoded(self) -> Generator[tuple[Frame, Tensor], None, None]:
         """Frames with their pixels as a tensor [3, h, w] in [0, 1]."""
         job = self.job
         marked = mark_cuts(decode(self.plan.info, start=job.start, end=job.end, threads=job.threads), mode=job.cuts)
@@ -299,7 +301,7 @@ def shots(frames: Iterable[tuple[Frame, Tensor]]) -> Iterator[Iterator[tuple[Fra
 class Ahead(Iterator[Item]):
     """Runs an iterator in a thread, a few items ahead; what fails there is raised here."""
 
-    def __init__(self, source: Iterator[Item], size: int) -> None:
+    def __init__(self, source: Generator[Item, None, None], size: int) -> None:
         self._source = source
         self._queue: queue.Queue[tuple[str, object]] = queue.Queue(size)
         self._stop = threading.Event()
@@ -314,6 +316,8 @@ class Ahead(Iterator[Item]):
             self._put(("end", None))
         except BaseException as error:  # raised again in the consumer
             self._put(("error", error))
+        finally:
+            self._source.close()
 
     def _put(self, message: tuple[str, object]) -> bool:
         while not self._stop.is_set():

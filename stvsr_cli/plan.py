@@ -8,9 +8,12 @@ from pathlib import Path
 from stvsr_cli.errors import UsageError
 from stvsr_cli.media.encode import EncoderConfig, choose_pix_fmt
 from stvsr_cli.media.probe import VideoInfo
-from stvsr_cli.models.contract import OneStepModel, Traits
+from stvsr_cli.models.contract import OneStepModel
 from stvsr_cli.models.registry import ModelOptions
 from stvsr_cli.windows import TileConfig, WindowConfig, num_windows, tiles
+
+SMALLEST_TILE_PX = 128
+"""Tiles are not planned smaller than this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +86,8 @@ class Job:
             raise UsageError(f"start={float(self.start)} must not be negative.")
         if self.end is not None and self.end <= (self.start or 0):
             raise UsageError("--end must lie after --start.")
+        if self.tile is not None and self.tile < 0:
+            raise UsageError(f"tile={self.tile} must not be negative.", hint="Use auto, off or a number of pixels.")
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"batch={self.batch} must be at least 1.")
 
@@ -124,13 +129,17 @@ def output_size(info: VideoInfo, job: Job) -> tuple[int, int]:
     return width, height
 
 
-def make_plan(job: Job, info: VideoInfo, model: OneStepModel) -> Plan:
-    """Decide everything that can be decided before the first frame. Raises UsageError for what cannot be done."""
+def make_plan(job: Job, info: VideoInfo, model: OneStepModel, usable_bytes: int | None = None) -> Plan:
+    """Decide everything that can be decided before the first frame.
+
+    usable_bytes: memory that one window may take; where whole frames need more, --tile auto makes tiles.
+    Raises UsageError for what cannot be done.
+    """
     traits = model.traits
     size = job.window if job.window is not None else traits.window
     overlap = job.overlap if job.overlap is not None else min(traits.overlap, max(1, size - 1))
     windows = WindowConfig(size=max(size, 2) if job.window is None else size, overlap=overlap)
-    tile = _tile(job, info, traits)
+    tile = _tile(job, info, model, windows, usable_bytes)
     width, height = output_size(info, job)
     count = _num_frames(job, info)
     shape = tiles(info.height, info.width, tile)[0]
@@ -150,13 +159,30 @@ def make_plan(job: Job, info: VideoInfo, model: OneStepModel) -> Plan:
     )
 
 
-def _tile(job: Job, info: VideoInfo, traits: Traits) -> TileConfig:
+def _tile(
+    job: Job, info: VideoInfo, model: OneStepModel, windows: WindowConfig, usable_bytes: int | None
+) -> TileConfig:
+    traits = model.traits
+    overlap = traits.tile_overlap_px
     size = job.tile if job.tile is not None else traits.tile_px
-    if size < 0:
-        raise UsageError(f"tile={size} must be auto, off or a number of pixels.")
-    if size >= max(info.width, info.height):
-        size = 0
-    return TileConfig(size_px=size, overlap_px=traits.tile_overlap_px)
+    if job.tile is None and size == 0 and usable_bytes is not None:
+        size = _fitting_tile(job, info, model, windows, usable_bytes)
+    return TileConfig(size_px=0 if size >= max(info.width, info.height) else size, overlap_px=overlap)
+
+
+def _fitting_tile(job: Job, info: VideoInfo, model: OneStepModel, windows: WindowConfig, usable_bytes: int) -> int:
+    """The largest tile whose window fits into memory, by number of tiles along the longer side; 0: whole frames."""
+    traits = model.traits
+    longer = max(info.width, info.height)
+    least = max(SMALLEST_TILE_PX, 4 * traits.tile_overlap_px, traits.minimum_px)
+    for count in range(1, longer):
+        size = -(-longer // count) + (traits.tile_overlap_px if count > 1 else 0)
+        size = max(-(-size // traits.multiple_px) * traits.multiple_px, least)
+        tall, wide = min(size, info.height), min(size, info.width)
+        need = model.window_bytes(windows.size, tall, wide, job.fps_factor)
+        if need <= usable_bytes or size == least:
+            return 0 if count == 1 else size
+    return 0
 
 
 def _num_frames(job: Job, info: VideoInfo) -> int | None:

@@ -1,5 +1,6 @@
 """The command line: the only place that prints or ends the program. Commands import torch and av when they run."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -42,4 +43,6 @@ def _root(
 
 def main() -> None:
     """Run the command line; the entry point of the `stvsr` script."""
+    # Stages share the cores: threads that wait must not spin. Read by OpenMP when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

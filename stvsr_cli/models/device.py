@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 import torch
 
@@ -11,7 +12,13 @@ logger = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHARE_OF_FREE_MEMORY = 0.8
-"""Share of a CUDA device's free memory that batches may plan with."""
+"""Share of a CUDA device's free memory that windows and batches may plan with."""
+SHARE_OF_MACHINE_MEMORY = 0.6
+"""Share of the machine's memory that a window may plan with on a CPU."""
+LARGEST_AUTO_BATCH = 8
+"""More windows at once gain no speed and cost delay."""
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""The memory limit of a container."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -59,22 +66,32 @@ def cpu_has_bf16() -> bool:
 
 def pick_threads(requested: int) -> int:
     """Number of compute threads: as asked for, or one a core that this process may use."""
-    return (
-        requested or len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else requested or os.cpu_count() or 1
-    )
+    if requested:
+        return requested
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Free memory of a CUDA device; None on a CPU."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+def usable_bytes(device: torch.device) -> int | None:
+    """Memory that a window may plan with; None where that is not known.
+
+    On CUDA a share of what is free now; on a CPU a share of what the machine, or the container, has in all, so that
+    the plan does not depend on what else runs.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * SHARE_OF_FREE_MEMORY)
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return None
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else "max"
+    return int(min(total, int(limit) if limit.isdigit() else total) * SHARE_OF_MACHINE_MEMORY)
 
 
 def auto_batch(window_bytes: int, device: torch.device) -> int:
-    """Windows that fit into the device's free memory together; 1 on a CPU."""
-    free = free_bytes(device)
-    return 1 if free is None else max(1, min(8, int(free * SHARE_OF_FREE_MEMORY) // max(window_bytes, 1)))
+    """Windows, or tiles, that fit into a CUDA device's free memory together; 1 on a CPU."""
+    usable = usable_bytes(device) if device.type == "cuda" else None
+    return 1 if usable is None else max(1, min(LARGEST_AUTO_BATCH, usable // max(window_bytes, 1)))
 
 
 def peak_bytes(device: torch.device) -> int:
