@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import av.error
+from av.audio.stream import AudioStream
 from av.stream import Disposition
 
 from stvsr_cli.media.probe import VideoInfo, open_input
@@ -19,6 +21,10 @@ logger = logging.getLogger(__name__)
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
 TEXT_CODEC = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
 AUDIO_CODEC = {"webm": "libopus"}
+LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+"""Channel layouts by number of channels, for sound that does not name its own."""
+BIT_RATE_PER_CHANNEL = 96000
+DEFAULT_FRAME_SIZE = 1024
 STALE_TAGS = frozenset({"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
 """Tags that describe the old stream's bytes and would be wrong of the new one."""
 
@@ -109,7 +115,7 @@ class Companions:
             elif plan.action == "convert" and stream.type == "subtitle":
                 texts.append(plan.index)
             elif plan.action == "convert":
-                routes[plan.index] = _Transcoded(stream, self._output)
+                routes[plan.index] = _Transcoded(cast(AudioStream, stream), self._output)
             else:
                 route = _copied(stream, self._output)
                 if route is not None:
@@ -246,40 +252,40 @@ class _Route:
 class _Transcoded(_Route):
     """Sound that the output cannot hold, encoded anew."""
 
-    def __init__(self, source: "av.stream.Stream", output: "av.container.OutputContainer") -> None:
-        context = source.codec_context
+    def __init__(self, source: AudioStream, output: "av.container.OutputContainer") -> None:
         codec = AUDIO_CODEC.get(output.format.name, "aac")
-        rate = 48000 if codec == "libopus" else context.sample_rate
-        stream = output.add_stream(codec, rate=rate)
-        stream.codec_context.layout = context.layout
-        stream.codec_context.bit_rate = 96000 * max(1, context.layout.nb_channels)
-        super().__init__(stream)
-        _copy_tags(source, stream)
-        self._rate = rate
+        self._rate = 48000 if codec == "libopus" else source.codec_context.sample_rate
+        audio = cast(AudioStream, output.add_stream(codec, rate=self._rate))
+        count = source.codec_context.layout.nb_channels
+        audio.codec_context.layout = LAYOUTS.get(count, source.codec_context.layout.name)
+        audio.codec_context.bit_rate = BIT_RATE_PER_CHANNEL * max(1, count)
+        super().__init__(audio)
+        self._audio = audio
+        _copy_tags(source, audio)
         self._resampler: av.AudioResampler | None = None
 
     def send(self, packet: av.Packet, offset: int, output: "av.container.OutputContainer") -> None:
-        context = self.stream.codec_context
+        context = self._audio.codec_context
         if self._resampler is None:
             if not context.is_open:
                 context.open()
-            size = context.frame_size or 1024
+            size = context.frame_size or DEFAULT_FRAME_SIZE
             self._resampler = av.AudioResampler(context.format, context.layout, self._rate, size)
         try:
-            frames = packet.decode()
+            frames = cast(list[av.AudioFrame], packet.decode())
         except av.error.FFmpegError:
             return
         for frame in frames:
-            if frame.pts is not None:
+            if frame.pts is not None and frame.time_base is not None:
                 frame.pts -= round(offset * packet.time_base / frame.time_base)
             for piece in self._resampler.resample(frame):
-                output.mux(self.stream.encode(piece))
+                output.mux(self._audio.encode(piece))
 
     def flush(self, output: "av.container.OutputContainer") -> None:
         if self._resampler is not None:
             for piece in self._resampler.resample(None):
-                output.mux(self.stream.encode(piece))
-            output.mux(self.stream.encode(None))
+                output.mux(self._audio.encode(piece))
+            output.mux(self._audio.encode(None))
 
 
 def _copied(source: "av.stream.Stream", output: "av.container.OutputContainer") -> _Route | None:
@@ -308,11 +314,13 @@ def _copy_metadata(
     output.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in skip})
     chapters = []
     for chapter in source.chapters():
-        base = chapter["time_base"]
+        base = cast(Fraction, chapter["time_base"])
         begin, finish = chapter["start"] * base - origin, chapter["end"] * base - origin
         if finish <= 0 or (length is not None and begin >= length):
             continue
-        finish = finish if length is None else min(finish, length)
-        chapters.append({**chapter, "start": int(max(begin, 0) / base), "end": int(finish / base)})
+        begin, finish = max(begin, Fraction(0)), finish if length is None else min(finish, length)
+        moved = chapter.copy()
+        moved["start"], moved["end"] = int(begin / base), int(finish / base)
+        chapters.append(moved)
     if chapters:
         output.set_chapters(chapters)

@@ -120,7 +120,7 @@ def to_av(picture: Picture, pts: int, duration: int, time_base: Fraction) -> av.
     frame = av.VideoFrame(width, height, picture.pix_fmt)
     for plane, source in zip(frame.planes, picture.planes, strict=True):
         row = plane.line_size // source.itemsize
-        target = np.frombuffer(plane, dtype=source.dtype)[: row * plane.height].reshape(plane.height, row)
+        target = np.frombuffer(memoryview(plane), dtype=source.dtype)[: row * plane.height].reshape(plane.height, row)
         target[:, : plane.width] = source
     frame.pts, frame.duration, frame.time_base = pts, duration, time_base
     frame.color_range = picture.color.range

@@ -1,0 +1,262 @@
+"""Encoding and muxing: exact times, everything beside the video, nothing under the final name unless whole."""
+
+import logging
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from stvsr_cli.errors import OutputError
+from stvsr_cli.media.decode import decode
+from stvsr_cli.media.encode import EncoderConfig, Worker, choose_pix_fmt, encoders, find_encoder
+from stvsr_cli.media.mux import OutputFile, OutputSpec, check_target
+from stvsr_cli.media.probe import VideoInfo, probe
+from stvsr_cli.timeline import slots
+from tests.clips import beep_times, flash_times, make_video, pattern, read_frames
+
+BUNNY = Path(__file__).parent / "bunny.mp4"
+LOSSLESS = EncoderConfig(codec="ffv1")
+
+
+def spec_of(info: VideoInfo, factor: int, config: EncoderConfig, **changes: object) -> OutputSpec:
+    settings: dict[str, object] = {
+        "width": info.width, "height": info.height, "pix_fmt": choose_pix_fmt(config, info),
+        "time_base": info.time_base / factor, "rate": info.average_rate * factor, "color": info.color,
+    }  # fmt: skip
+    return OutputSpec(**{**settings, **changes})
+
+
+def copy(
+    source: Path,
+    target: Path,
+    *,
+    factor: int = 2,
+    config: EncoderConfig | None = None,
+    overwrite: bool = False,
+    start: Fraction = Fraction(0),
+    end: Fraction | None = None,
+) -> VideoInfo:
+    """Write every frame `factor` times, with everything else that the source holds."""
+    info, config = probe(source), config or EncoderConfig(preset="ultrafast")
+    spec = spec_of(info, factor, config, start=start, end=end)
+    with OutputFile(target, info, spec, config, overwrite=overwrite) as out:
+        for frame in decode(info, start=start or None, end=end):
+            for slot in slots(frame.index, frame.pts, frame.duration, factor, has_partner=True):
+                out.write(frame.picture, slot.pts, slot.duration)
+    return probe(target)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_frames_rate_and_duration(tmp_path: Path, suffix: str) -> None:
+    result = copy(BUNNY, tmp_path / f"o{suffix}")
+    assert result.num_frames == 100
+    assert result.average_rate == 50
+    assert result.duration_s == 2
+    assert [stream.kind for stream in result.streams] == ["audio"]
+    assert not list(tmp_path.glob(".*part*"))
+
+
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(50)])
+def test_rates_are_doubled_exactly(tmp_path: Path, rate: Fraction) -> None:
+    source = make_video(tmp_path / "a.mp4", [pattern(i, 64, 48) for i in range(12)], rate=rate)
+    result = copy(source, tmp_path / "o.mp4")
+    _, times, _ = read_frames(tmp_path / "o.mp4")
+    assert result.average_rate == 2 * rate
+    assert times == [i / (2 * rate) for i in range(24)]
+    assert result.duration_s == 12 / rate
+
+
+def test_variable_rate_stays_variable(tmp_path: Path) -> None:
+    stamps = [0, 40, 70, 150, 155, 300, 333]
+    pictures = [pattern(i, 64, 48) for i in range(len(stamps))]
+    source = make_video(tmp_path / "v.mp4", pictures, stamps=stamps, time_base=Fraction(1, 1000))
+    copy(source, tmp_path / "o.mp4")
+    _, times, _ = read_frames(tmp_path / "o.mp4")
+    assert times[::2] == [Fraction(s, 1000) for s in stamps]
+    assert times[1:-1:2] == [Fraction(a + b, 2000) for a, b in zip(stamps[:-1], stamps[1:], strict=True)]
+
+
+@pytest.mark.parametrize("audio_start_s", [0.0, 0.25])
+@pytest.mark.parametrize("video_start", [0, 7])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_flash_and_beep_stay_together(tmp_path: Path, audio_start_s: float, video_start: int, suffix: str) -> None:
+    flashes = {25, 60}
+    pictures = [np.full((48, 64, 3), 240 if i in flashes else 16, np.uint8) for i in range(75)]
+    source = make_video(
+        tmp_path / "s.mp4", pictures, stamps=[i + video_start for i in range(75)], time_base=Fraction(1, 25),
+        audio_s=3.0, audio_start_s=audio_start_s,
+        beeps_s=[(f + video_start) / 25 - audio_start_s for f in sorted(flashes)],
+    )  # fmt: skip
+    copy(source, tmp_path / f"o{suffix}")
+    for path in (source, tmp_path / f"o{suffix}"):
+        flash, beep = flash_times(path), beep_times(path)
+        assert len(flash) == len(beep) == 2
+        assert np.allclose(flash, beep, atol=1 / 50)
+
+
+def test_a_part_keeps_its_sound(tmp_path: Path) -> None:
+    pictures = [np.full((48, 64, 3), 240 if i == 50 else 16, np.uint8) for i in range(100)]
+    source = make_video(tmp_path / "s.mp4", pictures, audio_s=4.0, beeps_s=[2.0])
+    copy(source, tmp_path / "o.mp4", start=Fraction(3, 2), end=Fraction(3))
+    assert flash_times(tmp_path / "o.mp4") == pytest.approx([0.5], abs=1e-6)
+    assert beep_times(tmp_path / "o.mp4") == pytest.approx([0.5], abs=1 / 50)
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        assert float(container.duration / av.time_base) == pytest.approx(1.5, abs=0.05)
+
+
+def test_tags_chapters_and_languages_travel(tmp_path: Path) -> None:
+    source = make_video(
+        tmp_path / "s.mkv", [pattern(i, 64, 48) for i in range(50)], audio_s=2.0, metadata={"title": "Holiday"},
+        chapters=[(0.0, 1.0, "One"), (1.0, 2.0, "Two")],
+    )  # fmt: skip
+    for suffix in (".mkv", ".mp4"):
+        copy(source, tmp_path / f"o{suffix}")
+        with av.open(str(tmp_path / f"o{suffix}")) as container:
+            assert container.metadata.get("title") == "Holiday"
+            assert [c["metadata"]["title"] for c in container.chapters()] == ["One", "Two"]
+            assert container.streams.audio[0].language == "deu"
+
+
+def test_sound_that_does_not_fit_is_converted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = make_video(
+        tmp_path / "s.mkv", [pattern(i, 64, 48) for i in range(50)], audio_s=2.0, audio_codec="pcm_s16le", beeps_s=[1.0]
+    )
+    with caplog.at_level(logging.WARNING):
+        result = copy(source, tmp_path / "o.mp4")
+    assert result.streams[0].codec == "aac"
+    assert "pcm_s16le becomes aac" in caplog.text
+    assert beep_times(tmp_path / "o.mp4") == pytest.approx([1.0], abs=1 / 50)
+
+
+def with_subtitles(path: Path, codec: str, tmp_path: Path) -> Path:
+    """Add two lines of text to a clip with the ffmpeg binary, since PyAV has no encoder for them."""
+    import subprocess
+
+    import imageio_ffmpeg
+
+    plain = make_video(tmp_path / "plain.mkv", [pattern(i, 64, 48) for i in range(50)])
+    (tmp_path / "t.srt").write_text(
+        "1\n00:00:00,200 --> 00:00:00,900\nHello\n\n2\n00:00:01,100 --> 00:00:01,800\nWorld\n"
+    )
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(plain), "-i", str(tmp_path / "t.srt")]
+    subprocess.run([*command, "-c:v", "copy", "-c:s", codec, "-metadata:s:s:0", "language=fra", str(path)], check=True)
+    return path
+
+
+def subtitle_texts(path: Path) -> list[tuple[float, str]]:
+    with av.open(str(path)) as container:
+        stream = container.streams.subtitles[0]
+        assert stream.language == "fra"
+        packets = [(float(p.pts * p.time_base), bytes(p)) for p in container.demux(stream) if p.pts is not None]
+    return [
+        (time, data.decode("utf-8", "ignore")) for time, data in packets if any(w in data for w in (b"Hello", b"World"))
+    ]
+
+
+@pytest.mark.parametrize(("codec", "source", "target"), [
+    ("srt", "s.mkv", "o.mkv"), ("ass", "s.mkv", "o.mp4"), ("mov_text", "s.mp4", "o.mkv"), ("mov_text", "s.mp4", "o.mp4"),
+])  # fmt: skip
+def test_subtitles_travel(tmp_path: Path, codec: str, source: str, target: str) -> None:
+    copy(with_subtitles(tmp_path / source, codec, tmp_path), tmp_path / target)
+    texts = subtitle_texts(tmp_path / target)
+    assert [round(time, 2) for time, _ in texts] == [0.2, 1.1]
+    assert "Hello" in texts[0][1]
+    assert "World" in texts[1][1]
+
+
+def test_color_rotation_and_aspect_are_written(tmp_path: Path) -> None:
+    source = make_video(
+        tmp_path / "s.mp4", [pattern(i, 64, 48) for i in range(4)], rotation=90, aspect=Fraction(4, 3), color=(1, 1)
+    )
+    before, after = probe(source), copy(source, tmp_path / "o.mp4")
+    assert (after.color.matrix, after.color.range) == (before.color.matrix, before.color.range) == (1, 1)
+    assert after.rotation == before.rotation != 0
+    assert after.sample_aspect_ratio == Fraction(4, 3)
+
+
+@pytest.mark.parametrize("color", [(1, 1), (5, 1), (1, 2), (5, 2)])
+def test_pixels_come_back_bit_for_bit(tmp_path: Path, color: tuple[int, int]) -> None:
+    source = make_video(tmp_path / "s.mkv", [pattern(i, 64, 48) for i in range(3)], codec="ffv1", color=color)
+    copy(source, tmp_path / "o.mkv", factor=1, config=LOSSLESS)
+    for a, b in zip(decode(probe(source)), decode(probe(tmp_path / "o.mkv")), strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(a.picture.planes, b.picture.planes, strict=True))
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+    target = tmp_path / "o.mp4"
+    target.write_bytes(b"precious")
+    with pytest.raises(OutputError, match="exists already"):
+        copy(BUNNY, target)
+    assert target.read_bytes() == b"precious"
+    assert copy(BUNNY, target, overwrite=True).num_frames == 100
+    with pytest.raises(OutputError, match="input itself"):
+        check_target(BUNNY, BUNNY, overwrite=True)
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    target, info = tmp_path / "o.mkv", probe(BUNNY)
+    frame = next(decode(info))
+    with pytest.raises(OutputError, match="exists already"):
+        with OutputFile(target, info, spec_of(info, 1, LOSSLESS), LOSSLESS) as out:
+            out.write(frame.picture, 0, 512)
+            target.write_bytes(b"someone else's")
+    assert target.read_bytes() == b"someone else's"
+    assert os.listdir(tmp_path) == ["o.mkv"]
+
+
+def test_a_failure_leaves_no_file(tmp_path: Path) -> None:
+    info = probe(BUNNY)
+    with pytest.raises(RuntimeError, match="model"):
+        with OutputFile(tmp_path / "o.mp4", info, spec_of(info, 1, EncoderConfig()), EncoderConfig()) as out:
+            out.write(next(decode(info)).picture, 0, 512)
+            raise RuntimeError("the model failed")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("target", "config", "words"), [
+    ("nowhere/o.mp4", EncoderConfig(), "does not exist"),
+    ("o.xyz", EncoderConfig(), "suffix '.xyz'"),
+    ("o.mp4", EncoderConfig(codec="h999"), "'h999'"),
+    ("o.mp4", EncoderConfig(pix_fmt="gbrp10le"), "does not take --pix-fmt"),
+    ("o.webm", EncoderConfig(), "webm"),
+])  # fmt: skip
+def test_outputs_that_cannot_be(tmp_path: Path, target: str, config: EncoderConfig, words: str) -> None:
+    with pytest.raises(OutputError, match=words) as failure:
+        copy(BUNNY, tmp_path / target, config=config)
+    assert failure.value.hint
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    info = probe(BUNNY)
+    out = OutputFile(tmp_path / "o.mkv", info, spec_of(info, 1, LOSSLESS), LOSSLESS)
+    out._part.symlink_to(full)
+    with pytest.raises(OutputError, match="disk is full"):
+        with out:
+            for frame in decode(info):
+                out.write(frame.picture, frame.pts, frame.duration)
+    assert os.listdir(tmp_path) == []
+
+
+def test_encoders_are_listed() -> None:
+    names = encoders()
+    assert {"libx264", "ffv1"} <= set(names)
+    assert find_encoder("libx264").name == "libx264"
+    with pytest.raises(OutputError, match="aac"):
+        find_encoder("aac")
+
+
+def test_a_worker_raises_in_its_caller() -> None:
+    def fail(item: int) -> None:
+        raise ValueError(f"bad {item}")
+
+    worker: Worker[int] = Worker(fail, "test")
+    with pytest.raises(ValueError, match="bad 1"):
+        worker.put(1)
+        worker.close()
