@@ -2,10 +2,10 @@
 
 from fractions import Fraction
 
-from stvsr_cli.media.companions import plan_streams
 from stvsr_cli.media.encode import encoder_options
 from stvsr_cli.media.mux import supported_codecs
 from stvsr_cli.media.probe import VideoInfo
+from stvsr_cli.media.streams import plan_streams
 from stvsr_cli.pipeline import Loaded
 from stvsr_cli.plan import Job, Plan
 

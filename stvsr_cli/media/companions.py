@@ -4,7 +4,6 @@ import logging
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -15,70 +14,16 @@ from av.audio.stream import AudioStream
 from av.stream import Disposition
 
 from stvsr_cli.media.probe import VideoInfo, open_input
+from stvsr_cli.media.streams import AUDIO_CODEC, DEFAULT_AUDIO_CODEC, TEXT_CODEC, Plan, plan_streams
 
 logger = logging.getLogger(__name__)
 
-TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
-TEXT_CODEC = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
-AUDIO_CODEC = {"webm": "libopus"}
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """Channel layouts by number of channels, for sound that does not name its own."""
 BIT_RATE_PER_CHANNEL = 96000
 DEFAULT_FRAME_SIZE = 1024
 STALE_TAGS = frozenset({"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
 """Tags that describe the old stream's bytes and would be wrong of the new one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What becomes of one stream."""
-
-    index: int
-    action: str
-    """copy, convert, attach or drop."""
-    why: str
-
-
-def plan_streams(info: VideoInfo, container_format: str, supported: frozenset[str]) -> list[Plan]:
-    """Say for each stream beside the video whether the output can hold it.
-
-    container_format: FFmpeg's name of the output format; supported: the codecs it can hold.
-    """
-    plans = []
-    for stream in info.streams:
-        codec = stream.codec
-        if stream.kind == "attachment":
-            holds = container_format == "matroska"
-            plans.append(
-                Plan(
-                    stream.index,
-                    "attach" if holds else "drop",
-                    "" if holds else f"{container_format} holds no attachments",
-                )
-            )
-        elif stream.kind == "audio":
-            pcm_in_mp4 = container_format == "mp4" and codec.startswith("pcm_")
-            holds = codec in supported and not pcm_in_mp4
-            target = AUDIO_CODEC.get(container_format, "aac")
-            plans.append(
-                Plan(stream.index, "copy" if holds else "convert", "" if holds else f"{codec} becomes {target}")
-            )
-        elif stream.kind == "subtitle" and codec in TEXT_SUBTITLES and codec not in supported:
-            target = TEXT_CODEC.get(container_format)
-            plans.append(
-                Plan(
-                    stream.index,
-                    "convert" if target else "drop",
-                    f"{codec} becomes {target}" if target else f"{container_format} holds no text subtitles",
-                )
-            )
-        elif codec in supported and stream.kind in ("subtitle", "video"):
-            plans.append(Plan(stream.index, "copy", ""))
-        elif stream.kind == "data" and container_format in ("mp4", "mov") and codec not in ("unknown", ""):
-            plans.append(Plan(stream.index, "copy", ""))
-        else:
-            plans.append(Plan(stream.index, "drop", f"{container_format} cannot hold {codec}"))
-    return plans
 
 
 class Companions:
@@ -204,12 +149,12 @@ class _Source:
         while self._next is not None:
             packet = self._next
             offset = round(self._origin / packet.time_base)
-            stamp = packet.dts if packet.dts is not None else packet.pts
+            stamp = cast(int, packet.dts if packet.dts is not None else packet.pts)
             moment = (stamp - offset) * packet.time_base
             if time_s is not None and moment > time_s:
                 return
             self._next = next(self._packets, None)
-            shown = packet.pts if packet.pts is not None else packet.dts
+            shown = packet.pts if packet.pts is not None else stamp
             if (shown + (packet.duration or 1) - offset) <= 0:
                 continue
             route = self.routes.get(packet.stream_index)
@@ -253,7 +198,7 @@ class _Transcoded(_Route):
     """Sound that the output cannot hold, encoded anew."""
 
     def __init__(self, source: AudioStream, output: "av.container.OutputContainer") -> None:
-        codec = AUDIO_CODEC.get(output.format.name, "aac")
+        codec = AUDIO_CODEC.get(output.format.name, DEFAULT_AUDIO_CODEC)
         self._rate = 48000 if codec == "libopus" else source.codec_context.sample_rate
         audio = cast(AudioStream, output.add_stream(codec, rate=self._rate))
         count = source.codec_context.layout.nb_channels

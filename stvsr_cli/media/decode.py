@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import cast
 
 import av
 import av.error
@@ -142,7 +143,7 @@ def _raw(info: VideoInfo, first: int, threads: int) -> Iterator[av.VideoFrame]:
                 logger.warning("%s ends early: %s", info.path, error)
                 break
             try:
-                frames = packet.decode()
+                frames = cast(list[av.VideoFrame], packet.decode())
             except av.error.FFmpegError:
                 damaged += 1
                 continue
@@ -193,7 +194,7 @@ def picture_of(frame: av.VideoFrame, info: VideoInfo) -> Picture:
     planes = []
     for plane in frame.planes:
         row = plane.line_size // (2 if wide else 1)
-        data = np.frombuffer(plane, dtype=np.uint16 if wide else np.uint8)
+        data = np.frombuffer(memoryview(plane), dtype=np.uint16 if wide else np.uint8)
         planes.append(data[: row * plane.height].reshape(plane.height, row)[:, : plane.width].copy())
     if target.startswith("gbrp"):
         return Picture(tuple(planes), target, replace(info.color, matrix=0, range=2))
