@@ -91,37 +91,38 @@ class DiffST:
         height, width = (-(-side // multiple) * multiple for side in (height_px, width_px))
         frames = (num_frames - 1) * fps_factor + 1
         padded = 1 + -(-(frames - 1) // FRAMES_PER_CHUNK) * FRAMES_PER_CHUNK
-        initial = 4 * num_frames * height * width * self._aggregation_values()
+        kept = 4 * 3 * (num_frames + frames) * height * width
+        aggregation = 4 * num_frames * height * width * self._aggregation_values()
         height, width = height * self.traits.scale, width * self.traits.scale
-        # the enlarged video in float32, the autoencoder's copy, the decoded tiles, the video and its float32 copies
-        video = padded * height * width * 3 * (3 * 4 + 4 * self._vae_bytes_per_value())
-        networks = max(self._transformer_bytes(padded, height, width), self._vae_bytes(height, width))
-        return initial + video + networks
+        values, size = padded * height * width * 3, self._vae_bytes_per_value()
+        enlarging = values * (3 * 4 + size)  # three float32 copies and the autoencoder's; the same once decoded
+        held = 7 * size // 2 if self.network.vae.use_tiling else 2 * size  # decoded so far: tiles overlap
+        coding = values * max(4 + size, held) + self._vae_bytes(height, width)
+        return kept + max(aggregation, enlarging, coding, self._transformer_bytes(padded, height, width))
 
     def _aggregation_values(self) -> int:
-        """Values per input pixel and frame: both feature pyramids and correlations, then fusion at half the size."""
+        """Values per input pixel and keyframe: the fusion's inputs and features at half the size, and warped frames."""
         config = self.network.config
-        pyramid = 3 * sum(2 * width / 4 ** (level + 1) for level, width in enumerate(config.flow_widths))
-        correlation = 2 * ((2 * config.flow_radius + 1) ** 2 + 64 * 3) / 16
-        fusion = (3 * config.aggregation_width + 2 * 53) / 4 + 4 * 3 * 3
-        return int(pyramid + correlation + fusion)
+        return 3 * config.aggregation_width // 4 + 72
 
     def _vae_bytes_per_value(self) -> int:
         return int(self.network.vae.quant_conv.weight.dtype.itemsize)
 
     def _transformer_bytes(self, num_frames: int, height: int, width: int) -> int:
-        """Bytes of one block's activations: the stream and its float32 copies, or the feed-forward network's."""
+        """Bytes of one block's activations, which are most in the feed-forward network, and of rotary positions."""
         config = self.network.transformer.config
         frames, rows, columns = self._latent_size(num_frames, height, width)
         tokens = frames * rows * columns // (config["patch_size"][1] * config["patch_size"][2])
         size = self.network.transformer.patch_embedding.weight.dtype.itemsize
-        return int(tokens * (self.network.width * (6 * size + 4 * 4) + 2 * config["ffn_dim"] * size))
+        values = 2 * config["ffn_dim"] + 4 * self.network.width
+        return int(tokens * (values * size + 2 * 4 * config["attention_head_dim"]))
 
     def _vae_bytes(self, height: int, width: int) -> int:
         """Bytes of the last level of the decoder, which holds the most: copies of a chunk, and every layer's cache."""
         config, vae = self.network.vae.config, self.network.vae
         if vae.use_tiling:
             height, width = min(height, vae.tile_sample_min_height), min(width, vae.tile_sample_min_width)
-        layers = 2 * (config["num_res_blocks"] + 1)
-        frames = 6 * FRAMES_PER_CHUNK + 2 * layers
-        return int(frames * config["base_dim"] * height * width * self._vae_bytes_per_value())
+        size = self._vae_bytes_per_value()
+        copies = 5 if size == 4 else 7  # below float32, normalisation makes two float32 copies
+        caches = 3 * 2 * (config["num_res_blocks"] + 1) + 4  # two frames a layer; half as much in the levels below
+        return int((copies * FRAMES_PER_CHUNK + caches) * config["base_dim"] * height * width * size)
