@@ -125,7 +125,7 @@ def output_size(info: VideoInfo, job: Job) -> tuple[int, int]:
             f"{info.width}x{info.height} cannot be enlarged by {float(factor):.3g}.",
             hint=f"Choose a width in [{info.width}, {4 * info.width}] or a scale in [1, 4].",
         )
-    width, height = (max(2, round(side * factor / 2) * 2) for side in (info.width, info.height))
+    width, height = (max(2, floor(side * factor / 2 + Fraction(1, 2)) * 2) for side in (info.width, info.height))
     return width, height
 
 
