@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from stvsr_cli.errors import ModelError
 from stvsr_cli.models.compact.blocks import temporal_shift
+from stvsr_cli.models.compact.codec import enlarged_bilinearly
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import alpha_bar, clean_from_velocity
 from stvsr_cli.models.compact.motion import neighbour_motion
@@ -100,3 +101,10 @@ def test_wrong_sizes_are_refused() -> None:
         CompactConfig(timestep=1000)
     with pytest.raises(ModelError, match="num_heads"):
         CompactConfig(num_heads=5)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_enlargement_on_the_small_grid_is_the_bilinear_one(scale: int) -> None:
+    frames = torch.rand(2, 3, 9, 7)
+    expected = functional.interpolate(frames, scale_factor=scale, mode="bilinear", align_corners=False)
+    assert torch.allclose(functional.pixel_shuffle(enlarged_bilinearly(frames, scale), scale), expected, atol=1e-6)

@@ -42,7 +42,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x plus its residual, [N, C, H, W]."""
-        return x + self.conv2(functional.leaky_relu(self.conv1(x), SLOPE))
+        return x + self.conv2(functional.leaky_relu(self.conv1(x), SLOPE, inplace=True))
 
 
 class TimedBlock(nn.Module):
@@ -61,7 +61,7 @@ class TimedBlock(nn.Module):
         """Return x plus its residual, [B*T, C, H, W]; `embedding` is [1 or B*T, E]."""
         scale, shift = self.modulation(embedding)[..., None, None].chunk(2, dim=1)
         h = self.conv1(temporal_shift(x, num_frames))
-        h = functional.leaky_relu(h * (1 + scale) + shift, SLOPE)
+        h = functional.leaky_relu(h * (1 + scale) + shift, SLOPE, inplace=True)
         return x + self.conv2(h)
 
 
