@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from torch import nn
 from torch.nn import functional
 
@@ -49,4 +50,5 @@ def build(
     stage = STAGES[config.stage]
     network = CompactNetwork(CompactConfig())
     freeze_but(network, stage.parts)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, stage, perceptual_of(config, perceptual_weights)

@@ -77,7 +77,7 @@ class Trainer:
         self.network, self.stage, perceptual = build(config, features)
         if config.start_from:
             load_weights(self.network, out / config.start_from)
-        self.network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(device)
         self.perceptual = perceptual.to(device) if perceptual else None
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
