@@ -1,5 +1,6 @@
 """Memory is bounded by the window, never by the length. `pytest -m slow tests/test_memory.py --log-cli-level=info` shows
-the numbers."""
+the numbers.
+"""
 
 import logging
 import os
