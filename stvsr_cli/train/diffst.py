@@ -59,7 +59,7 @@ def flow_losses(network: DiffSTNetwork, batch: Batch, perceptual: nn.Module | No
 
 
 def latent_losses(network: DiffSTNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
-    """Clean latent against the target's, and intermediate frames against the reduced target; nothing is decoded."""
+    """Clean latent against the target's; nothing is decoded, and the frozen encoder needs no backward pass."""
     return _latent_losses(network, batch)[0]
 
 
@@ -104,7 +104,7 @@ ONE_STEP_PARTS = ("flow.", "aggregation.", "guidance.", "transformer.")
 STAGES: dict[str, Stage[DiffSTNetwork]] = {
     "vae": Stage(("vae.",), vae_losses),
     "flow": Stage(("flow.", "aggregation."), flow_losses),
-    "latent": Stage(ONE_STEP_PARTS, latent_losses),
+    "latent": Stage(("guidance.", "transformer."), latent_losses),
     "one_step": Stage(ONE_STEP_PARTS, one_step_losses),
 }
 

@@ -46,7 +46,7 @@ def load(
     option out of range.
     """
     if weights is None:
-        raise ModelError("dloral needs its weights.", hint="Fetch them with `stvsr models pull dloral`, or --weights.")
+        raise ModelError("dloral needs its weights.", hint="`stvsr models show dloral` says how to get them.")
     if not 0 <= detail <= 1:
         raise UsageError(f"detail={detail} must lie in [0, 1].")
     options = Options(

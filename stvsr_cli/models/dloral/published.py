@@ -64,7 +64,7 @@ def locate(weights: Path, base: Path | None) -> tuple[Path, Path]:
     if weights.is_dir():
         found = [path for name in (CONVERTED, PICKLE) if (path := weights / name).is_file()]
         if not found:
-            raise ModelError(f"{weights} holds no {PICKLE}.", hint="Fetch it with `stvsr models pull dloral`.")
+            raise ModelError(f"{weights} holds no {PICKLE}.", hint="`stvsr models show dloral` says how to get it.")
         file, base = found[0], base or weights / BASE_FOLDER
     else:
         file = weights
