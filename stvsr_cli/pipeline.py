@@ -26,7 +26,7 @@ from stvsr_cli.models.registry import check_options, find_model, load_model
 from stvsr_cli.models.stitch import Runner, upscale_shot
 from stvsr_cli.plan import Job, Plan, make_plan
 from stvsr_cli.timeline import slots
-from stvsr_cli.weights import find_weights, verify
+from stvsr_cli.weights import find_complete, find_weights, verify
 
 logger = logging.getLogger(__name__)
 
@@ -89,9 +89,14 @@ def load(job: Job) -> Loaded:
     torch.set_num_threads(pick_threads(job.threads))
     weights = job.weights
     if weights is None and entry.has_weights:
-        weights = find_weights(entry.name)
+        weights = find_weights(entry.name, entry.needs)
         verify(weights)
-    model = load_model(entry, weights, device, dtype, options=job.options, detail=job.detail)
+    between = None
+    if entry.spatial_only and job.fps_factor > 1:
+        between = find_complete("compact", find_model("compact").needs)
+        if between is not None:
+            verify(between)
+    model = load_model(entry, weights, device, dtype, options=job.options, detail=job.detail, between=between)
     return Loaded(model, device, dtype, time.perf_counter() - begin)
 
 
