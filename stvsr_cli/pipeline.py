@@ -47,6 +47,8 @@ class Progress:
     """Output frames expected; None where the input does not say."""
     fps: float
     """Output frames per second so far."""
+    file: str = ""
+    """Which file of a batch."""
 
     @property
     def eta_s(self) -> float | None:

@@ -8,9 +8,16 @@ import typer
 from stvsr_cli.cli.progress import KINDS
 
 SIZE, MODEL, ENCODING, RUN = "Size and time", "Model and device", "Encoding", "Run"
+BATCH = "Several files"
 
-Input = Annotated[Path, typer.Argument(help="Video to read.", metavar="INPUT")]
-Output = Annotated[Path, typer.Argument(help="Video to write; its suffix chooses the container.", metavar="OUTPUT")]
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        help="Video to read, and video to write; its suffix chooses the container. Or several videos, folders or "
+        "patterns, and a folder.",
+        metavar="INPUT... OUTPUT",
+    ),
+]
 
 Scale = Annotated[str | None, typer.Option(help="Size factor in [1, 4], such as 1.5; default 4.", rich_help_panel=SIZE)]
 Width = Annotated[
@@ -64,6 +71,30 @@ PixFmt = Annotated[str | None, typer.Option(help="Pixel format, such as yuv420p1
 EncoderOption = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Option for the encoder; may be repeated.", rich_help_panel=ENCODING),
+]
+
+Recursive = Annotated[bool, typer.Option("--recursive", help="Folders within folders too.", rich_help_panel=BATCH)]
+Ext = Annotated[str | None, typer.Option(metavar="EXT,EXT", help="Suffixes to take in folders.", rich_help_panel=BATCH)]
+NameTemplate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Names of outputs, such as {stem}_x4{suffix}; also {scale}, {fps_factor}, {model}.",
+        rich_help_panel=BATCH,
+    ),
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option("--skip-existing", help="Leave outputs that are there and complete.", rich_help_panel=BATCH),
+]
+Jobs = Annotated[int, typer.Option(min=1, help="Videos at once; they share the model.", rich_help_panel=BATCH)]
+FailFast = Annotated[
+    bool,
+    typer.Option("--fail-fast/--keep-going", help="Start no further file after one failed.", rich_help_panel=BATCH),
+]
+ReportPath = Annotated[
+    Path | None,
+    typer.Option("--report", help="JSON file to write: what became of each file.", rich_help_panel=BATCH),
 ]
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.", rich_help_panel=RUN)]

@@ -53,12 +53,14 @@ class JsonLines:
     def show(self, progress: "Progress") -> None:
         """Two lines a second at most, and one at every change of phase."""
         now = time.monotonic()
-        if progress.phase == self._phase and now - self._shown < JSON_EVERY_S:
+        phase = f"{progress.file} {progress.phase}"
+        if phase == self._phase and now - self._shown < JSON_EVERY_S:
             return
-        self._phase, self._shown = progress.phase, now
+        self._phase, self._shown = phase, now
         eta = progress.eta_s
         self._write(
             {
+                **({"file": progress.file} if progress.file else {}),
                 "phase": progress.phase,
                 "done": progress.done,
                 "expected": progress.total,
@@ -89,7 +91,7 @@ class Plain:
     def show(self, progress: "Progress") -> None:
         """Move the meter."""
         self._bar.total = progress.total
-        self._bar.set_description_str(progress.phase, refresh=False)
+        self._bar.set_description_str(_phase(progress), refresh=False)
         self._bar.update(progress.done - self._bar.n)
 
     def say(self, level: str, line: str) -> None:
@@ -123,10 +125,12 @@ class Rich:
 
     def show(self, progress: "Progress") -> None:
         """Move the bar."""
+        from rich.markup import escape
+
         left = progress.eta_s
         self._bar.update(
             self._task,
-            description=progress.phase,
+            description=escape(_phase(progress)),
             completed=progress.done,
             total=progress.total,
             speed=f"{progress.fps:.2f} fps",
@@ -150,6 +154,10 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._display.say(record.levelname.lower(), self.format(record))
+
+
+def _phase(progress: "Progress") -> str:
+    return f"{progress.file}: {progress.phase}" if progress.file else progress.phase
 
 
 def _prefixed(level: str, line: str) -> str:

@@ -1,11 +1,13 @@
 """`stvsr upscale`: one video in, one larger and smoother video out."""
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from stvsr_cli.cli import options as opt
+from stvsr_cli.cli.batch import BatchOptions, batch_items, is_batch, print_items, split_paths, upscale_batch
 from stvsr_cli.cli.failures import reported
 from stvsr_cli.cli.progress import Display, displayed
 from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
@@ -18,8 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def upscale(
-    input: opt.Input,
-    output: opt.Output,
+    paths: opt.Paths,
     scale: opt.Scale = None,
     width: opt.Width = None,
     height: opt.Height = None,
@@ -47,6 +48,13 @@ def upscale(
     preset: opt.Preset = None,
     pix_fmt: opt.PixFmt = None,
     encoder_option: opt.EncoderOption = None,
+    recursive: opt.Recursive = False,
+    ext: opt.Ext = None,
+    name_template: opt.NameTemplate = None,
+    skip_existing: opt.SkipExisting = False,
+    jobs: opt.Jobs = 1,
+    fail_fast: opt.FailFast = False,
+    report: opt.ReportPath = None,
     overwrite: opt.Overwrite = False,
     allow_url: opt.AllowUrl = False,
     dry_run: opt.DryRun = False,
@@ -63,9 +71,14 @@ def upscale(
         from stvsr_cli.models.registry import ModelOptions
         from stvsr_cli.plan import Job
 
+        inputs, output = split_paths(paths)
+        several = BatchOptions(
+            recursive=recursive, ext=ext, name_template=name_template, skip_existing=skip_existing, jobs=jobs,
+            fail_fast=fail_fast, report=report,
+        )  # fmt: skip
         options = parse_options(encoder_option or [])
         job = Job(
-            input=input, output=output, overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
+            input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
             scale=parse_scale(scale), width=width, height=height, fps_factor=fps_factor, cuts=cuts,
             start=parse_time(start, "--start"), end=parse_time(end, "--end"),
             model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,
@@ -74,7 +87,13 @@ def upscale(
             options=ModelOptions(prompt=prompt, color_fix=color_fix, posterior=posterior, base=base),
             encoder=EncoderConfig(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, options=options, threads=threads),
         )  # fmt: skip
-        if dry_run:
+        if is_batch(inputs, output, several):
+            items, folder = batch_items(inputs, output, job, several)
+            if dry_run:
+                print_items(items)
+            else:
+                upscale_batch(items, folder, job, several, display, quiet=quiet, kind=progress)
+        elif dry_run:
             _print_plan(job)
         else:
             _upscale(job, display)

@@ -1,0 +1,286 @@
+"""Many videos with one model: each is claimed, made, or left, and what became of it is written down."""
+
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from stvsr_cli import __version__, pipeline
+from stvsr_cli.claims import claimed
+from stvsr_cli.errors import Interrupted, OutputError, StvsrError, UsageError
+from stvsr_cli.inputs import Item, make_folder
+from stvsr_cli.media.measure import measure
+from stvsr_cli.media.probe import probe
+from stvsr_cli.models.contract import OneStepModel
+from stvsr_cli.pipeline import Loaded, Progress
+from stvsr_cli.plan import Job, output_size
+
+logger = logging.getLogger(__name__)
+
+VERBS = frozenset({"initialise", "encode", "condition", "denoise", "decode"})
+DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchConfig:
+    folder: Path
+    """Output folder; nothing is written outside it but the report."""
+    skip_existing: bool = False
+    """Leave outputs that are there and complete; make incomplete ones again."""
+    jobs: int = 1
+    """Videos at once; they share one model."""
+    fail_fast: bool = False
+    """Start no further file after one has failed."""
+    report: Path | None = None
+    """JSON file to write after every file."""
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise UsageError(f"jobs={self.jobs} must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """What became of one file."""
+
+    input: str
+    output: str
+    status: str
+    """done, skipped or failed."""
+    why: str = ""
+    """Why it was skipped, or what failed."""
+    exit_code: int = 0
+    """The exit code this failure alone would have."""
+    seconds: float = 0.0
+    frames_in: int = 0
+    frames_out: int = 0
+    fps: float = 0.0
+    """Output frames per second."""
+
+
+def run_batch(
+    items: Sequence[Item],
+    job: Job,
+    config: BatchConfig,
+    *,
+    loaded: Loaded | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Entry]:
+    """Upscale files one after another, or several at once; one that fails stops no other.
+
+    job: the settings; its input and output are replaced. The model is loaded once, before the first file that needs
+    it. Returns what became of each file, in order. Raises ModelError, DeviceError or UsageError if the model cannot be
+    loaded, and OutputError if the report cannot be written.
+    """
+    _check_report(config, items)
+    batch = _Batch(items, job, config, loaded, progress)
+    if config.jobs == 1:
+        for number in range(len(items)):
+            batch.handle(number)
+    else:
+        with ThreadPoolExecutor(config.jobs, thread_name_prefix="video") as pool:
+            try:
+                for future in [pool.submit(batch.handle, number) for number in range(len(items))]:
+                    future.result()
+            except BaseException:
+                batch.stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    batch.write_report()
+    return batch.results()
+
+
+def _check_report(config: BatchConfig, items: Sequence[Item]) -> None:
+    if config.report is None:
+        return
+    if not config.report.parent.is_dir() or config.report.is_dir():
+        raise OutputError(f"--report {config.report} cannot be written.", hint="Name a file in an existing folder.")
+    if config.report.resolve() in {path.resolve() for item in items for path in (item.source, item.target)}:
+        raise UsageError(f"--report {config.report} is a video of the batch.", hint="Name another file.")
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The state of a batch while it runs."""
+
+    items: Sequence[Item]
+    job: Job
+    config: BatchConfig
+    loaded: Loaded | None
+    progress: Callable[[Progress], None] | None
+    stop: threading.Event = field(default_factory=threading.Event)
+    _entries: dict[int, Entry] = field(default_factory=dict)
+    _before: dict[Path, tuple[int, int] | None] = field(default_factory=dict)
+    _loading: threading.Lock = field(default_factory=threading.Lock)
+    _telling: threading.Lock = field(default_factory=threading.Lock)
+    _begin: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self._before = {item.target: _identity(item.target) for item in self.items}
+
+    def handle(self, number: int) -> None:
+        """Do one file, whatever comes of it, and write it down."""
+        item, begin = self.items[number], time.perf_counter()
+        if self.config.fail_fast and any(entry.status == FAILED for entry in list(self._entries.values())):
+            entry = self._entry(item, SKIPPED, why="not started after a failure")
+        else:
+            try:
+                entry = self._do(number, item)
+            except _Fatal as error:
+                raise error.cause from None
+            except Interrupted:
+                raise
+            except StvsrError as error:
+                logger.error("%s", error)
+                entry = self._entry(item, FAILED, why=str(error), exit_code=error.exit_code)
+            except Exception as error:  # one file's fault must not end the others
+                logger.error("%s: a fault in the program: %s", item.source, error, exc_info=True)
+                entry = self._entry(item, FAILED, why=f"{type(error).__name__}: {error}", exit_code=1)
+        self._entries[number] = replace(entry, seconds=round(time.perf_counter() - begin, 3))
+        self.write_report()
+
+    def _entry(self, item: Item, status: str, **more: Any) -> Entry:
+        return Entry(input=str(item.source), output=str(item.target), status=status, **more)
+
+    def _do(self, number: int, item: Item) -> Entry:
+        make_folder(item.target, self.config.folder)
+        with claimed(item.target) as other:
+            if other is not None:
+                return self._entry(item, SKIPPED, why=f"process {other.pid} on {other.host} works on it")
+            if item.target.exists() and _identity(item.target) != self._before[item.target]:
+                return self._entry(item, SKIPPED, why="made by another process meanwhile")
+            job = replace(self.job, input=item.source, output=item.target)
+            if self.config.skip_existing and item.target.exists():
+                if is_complete(job):
+                    return self._entry(item, SKIPPED, why="complete already")
+                logger.warning("%s is not complete; it is made again", item.target)
+                job = replace(job, overwrite=True)
+            return self._make(number, item, job)
+
+    def _make(self, number: int, item: Item, job: Job) -> Entry:
+        pipeline.probe_early(job)
+        begin = time.perf_counter()
+        report = pipeline.upscale(job, loaded=self._model(), progress=lambda p: self._tell(number, item, p))
+        spent = time.perf_counter() - begin
+        fps = round(report.frames_out / max(spent, 1e-9), 3)
+        return self._entry(item, DONE, frames_in=report.frames_in, frames_out=report.frames_out, fps=fps)
+
+    def _model(self) -> Loaded:
+        with self._loading:
+            if self.loaded is None:
+                try:
+                    self.loaded = pipeline.load(self.job)
+                except StvsrError as error:
+                    raise _Fatal(error) from error
+            if self.config.jobs > 1 and not isinstance(self.loaded.model, Shared):
+                self.loaded = replace(self.loaded, model=Shared(self.loaded.model))
+            return self.loaded
+
+    def _tell(self, number: int, item: Item, progress: Progress) -> None:
+        if self.stop.is_set():
+            raise Interrupted("stopped with the batch.")
+        if self.progress is not None:
+            with self._telling:
+                self.progress(replace(progress, file=f"{number + 1}/{len(self.items)} {item.source.name}"))
+
+    def results(self) -> list[Entry]:
+        """What became of the files so far, in their order."""
+        return [self._entries[number] for number in sorted(self._entries)]
+
+    def write_report(self) -> None:
+        """Write the report as far as it goes, all at once."""
+        path = self.config.report
+        if path is None:
+            return
+        with self._telling:
+            entries = self.results()
+            record = {
+                "version": __version__,
+                "model": self.job.model,
+                "num_files": len(self.items),
+                "seconds": round(time.perf_counter() - self._begin, 3),
+                **count(entries),
+                "files": [asdict(entry) for entry in entries],
+            }
+            part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+            try:
+                part.write_text(json.dumps(record, indent=1) + "\n")
+                part.replace(path)
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                raise OutputError(f"the report {path} cannot be written: {error.strerror}.") from error
+
+
+class _Fatal(Exception):
+    """What ends the whole batch."""
+
+    def __init__(self, cause: StvsrError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class Shared:
+    """A model that several videos use in turns: one verb at a time; see `contract.OneStepModel`."""
+
+    def __init__(self, model: OneStepModel) -> None:
+        self._model, self._lock = model, threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        """The model's own attribute; its verbs wait for each other."""
+        value = getattr(self._model, name)
+        if name not in VERBS:
+            return value
+
+        def verb(*arguments: Any) -> Any:
+            with self._lock:
+                return value(*arguments)
+
+        return verb
+
+
+def count(entries: Sequence[Entry]) -> dict[str, int]:
+    """How many files are done, skipped and failed."""
+    return {status: sum(entry.status == status for entry in entries) for status in (DONE, SKIPPED, FAILED)}
+
+
+def is_complete(job: Job) -> bool:
+    """Whether a job's output is there in full: its size, frames and duration are those the input asks for.
+
+    The frames are counted in the file, since the header of one that was cut off still promises them all.
+    Raises InputError if the input cannot be read, UsageError if the job cannot be done.
+    """
+    info = probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url)
+    try:
+        probe(job.output)
+        found = measure(job.output)
+    except StvsrError as error:
+        logger.debug("%s: %s", job.output, error)
+        return False
+    if (found.width, found.height) != output_size(info, job):
+        return False
+    frame_s = 1 / info.average_rate
+    length = info.duration_s
+    if length is not None:
+        length = max(Fraction(0), min(job.end or length, length) - (job.start or 0))
+        if abs(found.duration_s - length) > 2 * frame_s:
+            return False
+    if info.num_frames is None or job.start is not None or job.end is not None:
+        return length is not None and found.num_frames > 0
+    wanted = info.num_frames * job.fps_factor
+    return abs(found.num_frames - wanted) <= max(2 * job.fps_factor, wanted // 20)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
