@@ -33,7 +33,7 @@ def test_places_are_searched_in_order(folders):
 def test_absent_weights_are_a_model_error_that_says_where_to_put_them(folders):
     with pytest.raises(ModelError, match="no weights") as caught:
         weights.find_weights("compact")
-    assert str(weights.cache_folder()) in str(caught.value)
+    assert str(folders["environment"] / "compact") in str(caught.value)
 
 
 def test_a_card_alone_is_no_weights(folders):
