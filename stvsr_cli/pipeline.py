@@ -1,19 +1,19 @@
 """A job from the first frame to the finished file: decode, model and encode side by side, in threads."""
 
 import logging
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import TypeVar
+from types import TracebackType
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stvsr_cli.ahead import Ahead
 from stvsr_cli.color import from_rgb, to_rgb
 from stvsr_cli.media.decode import Frame, Picture, decode
 from stvsr_cli.media.encode import Worker
@@ -30,7 +30,6 @@ from stvsr_cli.weights import find_complete, find_weights, verify
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
 AHEAD = 4
 """Frames decoded ahead of the window, and frames waiting to be converted."""
 
@@ -135,6 +134,59 @@ def upscale(job: Job, *, loaded: Loaded | None = None, progress: Callable[[Progr
     )
 
 
+class Output(Protocol):
+    """Takes frames: a context manager that finishes on leaving."""
+
+    def __enter__(self) -> Self:
+        """Open it."""
+        ...
+
+    def write(self, picture: Picture, pts: int, duration: int) -> None:
+        """Take the next frame. pts, duration: ticks of the specification's time base."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish it, or give it up after an error."""
+        ...
+
+
+def upscale_between(
+    job: Job,
+    info: VideoInfo,
+    open_output: Callable[[OutputSpec], Output],
+    *,
+    source: Callable[[], Iterator[Frame]] | None = None,
+    loaded: Loaded | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Upscale frames from anywhere to anywhere; the job's own input and output are only names.
+
+    info: describes the frames. source: yields them; None decodes `info.path`. open_output: makes what takes them.
+    Raises StvsrError of the kind that fits, and whatever source and output raise.
+    """
+    begin = time.perf_counter()
+    if progress is not None:
+        progress(Progress("load", 0, None, 0.0))
+    loaded = loaded or load(job)
+    planned = make_plan(job, info, loaded.model, usable_bytes(loaded.device))
+    run = _Run(job, planned, loaded, progress, source)
+    with open_output(run.spec) as out:
+        run.through(out)
+    made = replace(info, path=job.output, width=planned.width, height=planned.height, average_rate=planned.rate,
+                   time_base=planned.time_base, num_frames=run.frames_out, pixel_format=planned.pix_fmt)  # fmt: skip
+    seconds = {"load": loaded.seconds, **run.seconds, "total": time.perf_counter() - begin}
+    return Report(
+        output=made,
+        frames_in=run.frames_in,
+        frames_out=run.frames_out,
+        num_shots=run.num_shots,
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+        peak_bytes=peak_bytes(loaded.device),
+    )
+
+
 def probe_early(job: Job) -> None:
     """Find what is wrong with input and output before the model is loaded."""
     probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url)
@@ -172,6 +224,8 @@ class _Run:
     plan: Plan
     loaded: Loaded
     progress: Callable[[Progress], None] | None
+    source: Callable[[], Iterator[Frame]] | None = None
+    """Where frames come from, if not from the file that the plan describes."""
     frames_in: int = 0
     frames_out: int = 0
     num_shots: int = 0
@@ -195,7 +249,7 @@ class _Run:
             end=job.end,
         )
 
-    def through(self, out: OutputFile) -> None:
+    def through(self, out: Output) -> None:
         """Bring every frame from the input to the output."""
         frames = Ahead(self._decoded(), AHEAD)
 
@@ -224,7 +278,11 @@ class _Run:
     def _decoded(self) -> Generator[tuple[Frame, Tensor], None, None]:
         """Frames with their pixels as a tensor [3, h, w] in [0, 1]."""
         job = self.job
-        marked = mark_cuts(decode(self.plan.info, start=job.start, end=job.end, threads=job.threads), mode=job.cuts)
+        if self.source is not None:
+            frames = self.source()
+        else:
+            frames = decode(self.plan.info, start=job.start, end=job.end, threads=job.threads)
+        marked = mark_cuts(frames, mode=job.cuts)
         while True:
             begin = time.perf_counter()
             frame = next(marked, None)
@@ -303,50 +361,3 @@ def shots(frames: Iterable[tuple[Frame, Tensor]]) -> Iterator[Iterator[tuple[Fra
 
     for _, shot in groupby(frames, shot_of):
         yield shot
-
-
-class Ahead(Iterator[Item]):
-    """Runs an iterator in a thread, a few items ahead; what fails there is raised here."""
-
-    def __init__(self, source: Generator[Item, None, None], size: int) -> None:
-        self._source = source
-        self._queue: queue.Queue[tuple[str, object]] = queue.Queue(size)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            for item in self._source:
-                if not self._put(("item", item)):
-                    return
-            self._put(("end", None))
-        except BaseException as error:  # raised again in the consumer
-            self._put(("error", error))
-        finally:
-            self._source.close()
-
-    def _put(self, message: tuple[str, object]) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(message, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def __next__(self) -> Item:
-        if self._stop.is_set():
-            raise StopIteration
-        kind, value = self._queue.get()
-        if kind == "item":
-            return value  # type: ignore[return-value]
-        self._stop.set()
-        if kind == "error":
-            raise value  # type: ignore[misc]
-        raise StopIteration
-
-    def close(self) -> None:
-        """Stop the thread and wait for it."""
-        self._stop.set()
-        self._thread.join()

@@ -11,6 +11,7 @@ CORE = {"models.contract", "models.step", "models.stitch", "models.device", "mod
 SYSTEMS = {"models.compact", "models.osdenhancer", "models.dloral", "models.diffst"}
 ABOVE = {
     "errors": set(),
+    "ahead": set(),
     "timeline": set(),
     "windows": {"errors"},
     "media": {"errors", "timeline", "media"},
@@ -27,7 +28,7 @@ ABOVE = {
     "weights": {"errors"},
     "hub": {"errors", "models.registry", "weights"},
     "plan": {"errors", "windows", "media", "models"},
-    "pipeline": {"errors", "timeline", "windows", "media", "color", "models", "weights", "plan"},
+    "pipeline": {"errors", "timeline", "windows", "media", "color", "models", "weights", "plan", "ahead"},
     "claims": set(),
     "inputs": {"errors", "media"},
     "batch": {"errors", "media", "models", "plan", "pipeline", "claims", "inputs"},

@@ -22,6 +22,8 @@ LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "
 """Channel layouts by number of channels, for sound that does not name its own."""
 BIT_RATE_PER_CHANNEL = 96000
 DEFAULT_FRAME_SIZE = 1024
+ALONE = frozenset({"yuv4mpegpipe", "image2"})
+"""Containers that hold pictures and nothing else; they may be no file that can be opened again."""
 STALE_TAGS = frozenset({"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
 """Tags that describe the old stream's bytes and would be wrong of the new one."""
 
@@ -37,6 +39,8 @@ class Companions:
         self._inputs: list[av.container.InputContainer] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._sources: list[_Source] = []
+        if info.container in ALONE:
+            return
         formats = frozenset(output.supported_codecs)
         plans = plan_streams(info, output.format.name, formats)
         for plan in plans:

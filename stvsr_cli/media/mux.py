@@ -87,9 +87,7 @@ class OutputFile:
 
     def _open(self) -> None:
         try:
-            self._container = av.open(
-                str(self._part), "w", format=container_format(self.target), options=_muxer_options(self.target)
-            )
+            self._container = self._create()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._failure(error, f"{self.target} cannot be written") from error
         spec = self.spec
@@ -102,6 +100,9 @@ class OutputFile:
             self._container.start_encoding()
         except (av.error.FFmpegError, ValueError, OSError) as error:
             raise self._failure(error, f"{self.encoder.codec} in {self.target.suffix} cannot be set up") from error
+
+    def _create(self) -> "av.container.OutputContainer":
+        return av.open(str(self._part), "w", format=container_format(self.target), options=_muxer_options(self.target))
 
     def _configure(self, stream: av.VideoStream) -> None:
         spec, context = self.spec, stream.codec_context

@@ -149,12 +149,12 @@ def probe(path: Path | str, *, video_stream: int | None = None, allow_url: bool 
         context = stream.codec_context
         if context is None or not context.width or not context.height or context.pix_fmt is None:
             raise InputError(f"{path}: the video stream cannot be decoded.", hint="Check that it plays.")
-        first = _first_frame(container, stream, local)
-        return _describe(local, container, stream, first)
+        first = first_frame(container, stream, local)
+        return describe(local, container, stream, first)
 
 
-def _first_frame(container: "av.container.InputContainer", stream: av.VideoStream, path: Path) -> av.VideoFrame:
-    """The first frame that decodes: the rotation and the colour of a file show there."""
+def first_frame(container: "av.container.InputContainer", stream: av.VideoStream, path: Path) -> av.VideoFrame:
+    """Return the first frame that decodes: the rotation and the colour of a file show there."""
     try:
         for packet in container.demux(stream):
             try:
@@ -167,9 +167,10 @@ def _first_frame(container: "av.container.InputContainer", stream: av.VideoStrea
     raise InputError(f"{path}: no frame can be decoded.", hint="Check that it plays.")
 
 
-def _describe(
+def describe(
     path: Path, container: "av.container.InputContainer", stream: av.VideoStream, first: av.VideoFrame
 ) -> VideoInfo:
+    """Describe an open file's video by its headers and its first frame."""
     context = stream.codec_context
     time_base = stream.time_base or Fraction(1, 90000)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
