@@ -56,7 +56,6 @@ class StepDataset(Dataset[Batch]):
         return self.config.steps
 
     def __getitem__(self, step: int) -> Batch:
-        cv2.setNumThreads(1)
         rng = np.random.default_rng((self.config.data.seed, step))
         pace = self._pace(rng)
         samples = [self._sample(step, pace, rng) for _ in range(self.config.batch)]
@@ -142,6 +141,7 @@ def _unit(frames: np.ndarray) -> Tensor:
 
 def batches(dataset: StepDataset, start: int) -> Iterator[Batch]:
     """Yield the batches from step `start` on, made ahead by worker processes."""
+    cv2.setNumThreads(1)  # here, not in a worker: there OpenCV would wait for threads that a fork does not copy
     loader = DataLoader(
         dataset,
         batch_size=None,
