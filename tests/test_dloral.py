@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from make_checkpoint import make_checkpoint
+from tests.make_checkpoint import make_checkpoint
 from safetensors.torch import load_file, save_file
 
 from stvsr_cli.errors import ModelError, UsageError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
-from make_checkpoint import make_checkpoint
+from tests.make_checkpoint import make_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 

@@ -55,8 +55,8 @@ def build_cache(sources: list[Path], cache: Path) -> list[Path]:
                 if frames is None:
                     logger.warning("%s in %s is too small or too short for training; left out", name, source)
                     continue
-                _save(target, frames)
-                _save(target.with_suffix(".flow.npy"), clip_flow(frames))
+                save_array(target, frames)
+                save_array(target.with_suffix(".flow.npy"), clip_flow(frames))
             names.append(target)
     if not names:
         raise InputError(f"no clip or photo in {', '.join(map(str, sources))}.", hint="Name tar files or folders.")
@@ -86,7 +86,8 @@ def _members(source: Path) -> Iterator[tuple[str, bytes]]:
         raise InputError(f"{source}: {error}.", hint="Training data are folders or tar files.") from error
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array under a temporary name, then rename it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     with os.fdopen(handle, "wb") as out:
         np.save(out, array)

@@ -55,6 +55,8 @@ class StageConfig:
     """Steps between validations."""
     save_every: int = 500
     """Steps between checkpoints."""
+    workers: int = 2
+    """Threads that make batches ahead."""
     log_every: int = 50
     """Steps between rows of the log."""
     compile: bool = False

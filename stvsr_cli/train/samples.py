@@ -1,17 +1,18 @@
 """Training batches: the batch of a step is a function of the seed and the step alone, so that a run resumes exactly."""
 
 import zlib
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from stvsr_cli.train.clips import FLOW_STEP, PHOTO_FRAMES, SCALE, Clip, open_clip
+from stvsr_cli.train.clips import FLOW_STEP, PHOTO_FRAMES, SCALE, Clip, open_clip, save_array
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.degrade import apply, draw
 
@@ -43,11 +44,14 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Low frames, high frames and flow of one sample, channels first."""
 
 
+BATCHES_AHEAD = 4
+
+
 class StepDataset(Dataset[Batch]):
     """Batches by step."""
 
-    def __init__(self, clips: list[Path], cache: Path, config: StageConfig, workers: int = 1) -> None:
-        self.clips, self.cache, self.config, self.workers = clips, cache / "low", config, workers
+    def __init__(self, clips: list[Path], cache: Path, config: StageConfig) -> None:
+        self.clips, self.cache, self.config = clips, cache / "low", config
         self.photos = [p for p in clips if np.load(p, mmap_mode="r").shape[0] <= PHOTO_FRAMES]
         self.videos = [p for p in clips if p not in set(self.photos)]
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -100,9 +104,7 @@ class StepDataset(Dataset[Batch]):
         path = self.cache / f"{stem}-{variant}.npy"
         if not path.exists():
             low = apply(clip.frames[phase::stride], draw(rng), SCALE, rng)
-            with open(path.with_suffix(f".{zlib.crc32(str(rng.random()).encode())}.part"), "wb") as out:
-                np.save(out, low)
-            Path(out.name).replace(path)
+            save_array(path, low)
             path.with_name(f"{stem}-{variant - 2}.npy").unlink(missing_ok=True)
         return phase, np.load(path, mmap_mode="r")
 
@@ -140,13 +142,21 @@ def _unit(frames: np.ndarray) -> Tensor:
 
 
 def batches(dataset: StepDataset, start: int) -> Iterator[Batch]:
-    """Yield the batches from step `start` on, made ahead by worker processes."""
-    cv2.setNumThreads(1)  # here, not in a worker: there OpenCV would wait for threads that a fork does not copy
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=range(start, len(dataset)),
-        num_workers=dataset.workers,
-        prefetch_factor=4 if dataset.workers else None,
-    )
-    yield from loader
+    """Yield the batches from step `start` on, made ahead by threads.
+
+    Threads, not processes: decoding, OpenCV and NumPy let go of the interpreter, and a forked process would inherit
+    OpenCV's thread pool without its threads.
+    """
+    with ThreadPoolExecutor(dataset.config.workers) as pool:
+        waiting: deque[Future[Batch]] = deque()
+        following = iter(range(start, len(dataset)))
+        try:
+            for step in following:
+                waiting.append(pool.submit(dataset.__getitem__, step))
+                if len(waiting) > dataset.config.workers + BATCHES_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

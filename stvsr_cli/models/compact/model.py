@@ -15,8 +15,8 @@ from stvsr_cli.models.layers.checkpoint import load_strict, read_tensors
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-FEATURE_BYTES_PER_PX = 3000
-"""Measured upper bound of bytes in use at once per input pixel and output frame."""
+BYTES_PER_FRAME_PX, BYTES_PER_PX = 950, 1700
+"""Measured bytes in use at once: per input pixel of each output frame, and per input pixel once (bfloat16, CPU)."""
 
 
 class CompactModel:
@@ -68,7 +68,9 @@ class CompactModel:
 
     def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
         """Upper estimate of the bytes one window needs beyond the weights."""
-        return ((num_frames - 1) * fps_factor + 1) * height_px * width_px * FEATURE_BYTES_PER_PX
+        count = (num_frames - 1) * fps_factor + 1
+        width = 1 if self.dtype != torch.float32 else 2
+        return (count * BYTES_PER_FRAME_PX + BYTES_PER_PX) * height_px * width_px * width
 
 
 def load(weights: Path, device: torch.device, dtype: torch.dtype) -> CompactModel:
