@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stvsr_cli.media.decode import decode
-from stvsr_cli.media.probe import probe
+from stvsr_cli.media.decode import Frame, Picture, decode
+from stvsr_cli.media.probe import ColorTags, probe
 from stvsr_cli.media.shots import mark_cuts
 from tests.clips import make_video, pattern
 
@@ -41,13 +41,48 @@ def test_a_pan_is_no_cut(tmp_path: Path, speed: int) -> None:
     assert cuts_of(tmp_path / "p.mp4", [pattern(i, *SIZE, speed=speed) for i in range(30)]) == [0]
 
 
-def test_a_flash_is_no_cut_to_a_new_scene_and_back(tmp_path: Path) -> None:
+def test_a_flash_is_no_cut(tmp_path: Path) -> None:
     pictures = scene(1, 20)
     pictures[10] = np.full_like(pictures[10], 250)
-    assert len(cuts_of(tmp_path / "f.mp4", pictures)) <= 2
+    assert cuts_of(tmp_path / "f.mp4", pictures) == [0]
 
 
-def test_a_fade_is_no_cut(tmp_path: Path) -> None:
-    still = scene(1, 1)[0]
-    pictures = [(still * (1 - i / 25)).astype(np.uint8) for i in range(26)]
+def test_lightning_over_several_frames_is_no_cut(tmp_path: Path) -> None:
+    pictures = scene(1, 20)
+    for i in (9, 10, 11):
+        pictures[i] = (pictures[i] * 0.3 + 170).astype(np.uint8)
+    assert cuts_of(tmp_path / "l.mp4", pictures) == [0]
+
+
+@pytest.mark.parametrize("length", [4, 6, 12, 25])
+def test_a_fade_through_black_is_no_cut(tmp_path: Path, length: int) -> None:
+    ramp = np.arange(length + 1) / length
+    away = [(picture * (1 - k)).astype(np.uint8) for picture, k in zip(scene(1, length + 1), ramp, strict=True)]
+    back = [(picture * k).astype(np.uint8) for picture, k in zip(scene(2, length + 1), ramp, strict=True)]
+    pictures = scene(1, 1) * 3 + away + back + scene(2, length + 1)[-1:] * 4
     assert cuts_of(tmp_path / "fade.mp4", pictures) == [0]
+
+
+def test_a_dissolve_is_no_cut(tmp_path: Path) -> None:
+    a, b = scene(1, 13), scene(2, 13)
+    mixed = [(x * (1 - i / 12) + y * (i / 12)).astype(np.uint8) for i, (x, y) in enumerate(zip(a, b, strict=True))]
+    assert cuts_of(tmp_path / "d.mp4", a[:1] * 3 + mixed + b[-1:] * 3) == [0]
+
+
+def test_a_cut_from_black_is_found(tmp_path: Path) -> None:
+    pictures = [np.zeros((SIZE[1], SIZE[0], 3), np.uint8)] * 6 + scene(2, 8)
+    assert cuts_of(tmp_path / "b.mp4", pictures) == [0, 6]
+
+
+def test_shots_of_two_frames_are_found(tmp_path: Path) -> None:
+    pictures = scene(1, 5) + scene(2, 2) + scene(3, 2) + scene(4, 5)
+    assert cuts_of(tmp_path / "m.mp4", pictures) == [0, 5, 7, 9]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_short_streams_come_through_whole(count: int) -> None:
+    picture = Picture((np.zeros((2, 3), np.uint8),), "gray", ColorTags())
+    marked = list(mark_cuts(Frame(i, i, 1, picture) for i in range(count)))
+    assert [frame.cut for frame in marked] == [True, False][:count]
+    with pytest.raises(ValueError, match="mode"):
+        list(mark_cuts([], mode="maybe"))
