@@ -1,6 +1,8 @@
 """Training: data drawn by step alone, degradations, losses, and a run that resumes exactly."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -174,3 +176,15 @@ def test_what_is_wrong_is_said(tmp_path: Path, sources: Path) -> None:
         build_cache([empty], tmp_path / "cache")
     with pytest.raises(ModelError, match="cannot resume"):
         run(write_config(tmp_path / "c.toml", "flow", 1), data=sources, out=tmp_path / "new", cache=tmp_path, resume=True)
+
+
+def test_the_command_runs_a_stage_and_says_what_is_wrong(sources: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "a.toml", "flow", 1)
+    command = [sys.executable, "-m", "stvsr_cli", "train", "--data", str(sources), "--out", str(tmp_path / "out")]
+    done = subprocess.run([*command, str(config)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "flow.safetensors").stat().st_size > 1_000_000
+    wrong = subprocess.run([*command, "compact/nothing"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "nothing" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

@@ -5,6 +5,10 @@ from typing import Annotated
 
 import typer
 
+from stvsr_cli.cli.failures import reported
+from stvsr_cli.cli.progress import displayed
+from stvsr_cli.errors import UsageError
+
 RECIPES = Path(__file__).parent.parent / "train" / "recipes"
 
 
@@ -18,19 +22,24 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the saved training state.")] = False,
     max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop, saved, after this long.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error comes from.")] = False,
 ) -> None:
     """Train a model, one stage at a time."""
-    from stvsr_cli.models.device import pick_device
-    from stvsr_cli.train import run
+    with displayed("none", 0), reported(traceback=traceback):
+        try:
+            from stvsr_cli.train import run
+        except ImportError as error:
+            raise UsageError(f"training needs {error.name}.", hint="pip install 'stvsr[train]'.") from error
+        from stvsr_cli.models.device import pick_device
 
-    recipe = RECIPES / f"{config}.toml"
-    run(
-        recipe if recipe.is_file() else Path(config),
-        data=data,
-        out=out,
-        cache=cache or out / "cache",
-        resume=resume,
-        max_minutes=max_minutes,
-        device=pick_device(device),
-        report=lambda line: typer.echo(line, err=True),
-    )
+        recipe = RECIPES / f"{config}.toml"
+        run(
+            recipe if recipe.is_file() else Path(config),
+            data=data,
+            out=out,
+            cache=cache or out / "cache",
+            resume=resume,
+            max_minutes=max_minutes,
+            device=pick_device(device),
+            report=lambda line: typer.echo(line, err=True),
+        )
