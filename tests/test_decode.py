@@ -1,6 +1,11 @@
 """Probing and decoding: exact times, odd files, broken files."""
 
+import functools
+import http.server
 import logging
+import os
+import shutil
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -121,12 +126,20 @@ def test_inputs_that_are_no_video(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
     (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\n/etc/passwd\n")
     (tmp_path / "script.ffconcat").write_text(f"ffconcat version 1.0\nfile '{BUNNY}'\n")
+    (tmp_path / "session.sdp").write_text(
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"
+    )
+    (tmp_path / "art.ans").write_text("text is no video\n" * 100)
+    os.mkfifo(tmp_path / "pipe")
     for name, words in {
         "nothing.mp4": "No such file",
         "empty.mp4": "empty",
         "text.mp4": "cannot be read",
-        "list.m3u8": "cannot be read|list of other files",
-        "script.ffconcat": "cannot be read|list of other files",
+        "list.m3u8": "cannot be read",
+        "script.ffconcat": "cannot be read",
+        "session.sdp": "cannot be read",
+        "art.ans": "cannot be read",
+        "pipe": "pipe",
         ".": "folder",
     }.items():
         with pytest.raises(InputError, match=words) as failure:
@@ -151,6 +164,33 @@ def test_sound_without_picture_is_refused(tmp_path: Path) -> None:
                 target.mux(packet)
     with pytest.raises(InputError, match="no video stream, only audio"):
         probe(path)
+
+
+@pytest.mark.parametrize("name", ["a:b.mp4", "http:x.mp4", "100%d.mp4", "-.mp4", "\udcff.mp4"])
+def test_names_are_only_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(BUNNY, name)
+    assert probe(name).num_frames == 50
+    assert sum(1 for _ in decode(probe(Path(name)))) == 50
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
+
+
+def test_a_url_is_read_only_if_allowed() -> None:
+    handler = functools.partial(Quiet, directory=str(BUNNY.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = Path(f"http://127.0.0.1:{server.server_port}/{BUNNY.name}")
+        with pytest.raises(InputError, match="not a local file"):
+            probe(url)
+        info = probe(url, allow_url=True)
+        assert info.num_frames == sum(1 for _ in decode(info)) == 50
+        server.shutdown()
+    with pytest.raises(InputError, match="cannot be read"):
+        probe(url, allow_url=True)
 
 
 def test_another_video_stream_must_exist() -> None:

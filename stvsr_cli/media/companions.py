@@ -13,7 +13,7 @@ import av.error
 from av.audio.stream import AudioStream
 from av.stream import Disposition
 
-from stvsr_cli.media.probe import VideoInfo, open_input
+from stvsr_cli.media.probe import VideoInfo, location, open_input
 from stvsr_cli.media.streams import AUDIO_CODEC, DEFAULT_AUDIO_CODEC, TEXT_CODEC, Plan, plan_streams
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Companions:
         self._open(info, [p for p in plans if p.action != "drop"], origin)
 
     def _open(self, info: VideoInfo, plans: list[Plan], origin: Fraction) -> None:
-        source = open_input(info.path)
+        source = open_input(info.path, remote=info.remote)
         self._inputs.append(source)
         _copy_metadata(source, self._output, origin, self._end and self._end - self._start)
         routes: dict[int, _Route] = {}
@@ -84,8 +84,9 @@ class Companions:
         self._folder = tempfile.TemporaryDirectory(prefix="stvsr-")
         name = self._output.format.name
         path = Path(self._folder.name) / ("text.mp4" if name in ("mp4", "mov") else "text.mkv")
+        where = location(info.path, remote=info.remote)
         maps = [argument for index in indices for argument in ("-map", f"0:{index}")]
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", str(info.path), *maps]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", where, *maps]
         done = subprocess.run(
             [*command, "-c:s", TEXT_CODEC[name], str(path)], capture_output=True, text=True, check=False
         )

@@ -125,7 +125,7 @@ def _timed(info: VideoInfo, first: int, threads: int) -> Iterator[tuple[int, Pic
 def _raw(info: VideoInfo, first: int, threads: int) -> Iterator[av.VideoFrame]:
     """Decoded frames; what cannot be decoded is left out, a damaged picture replaced by the one before it."""
     damaged = 0
-    with open_input(info.path) as container:
+    with open_input(info.path, remote=info.remote) as container:
         stream = container.streams[info.stream_index]
         assert_video(stream, info)
         stream.codec_context.thread_type = "AUTO"

@@ -1,8 +1,9 @@
 """From a path to what is in it: a frozen description of the video and of everything that travels with it."""
 
+import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +18,17 @@ MATRIX_BT709, MATRIX_BT601 = 1, 6
 RANGE_LIMITED, RANGE_FULL = 1, 2
 HIGH_DEFINITION_PX = 720
 URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*:(//)?[^\\]")
+COLLAPSED = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*):/(?!/)")
+"""A URL that has been a `Path`, which makes one slash of two."""
+FORMATS_READ = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,live_flv,kux,asf,asf_o,rm,ogg,nut,mxf,gxf,dv,wtv,nuv,nsv,swf,ivf,obu,"
+    "av1,h261,h263,h264,hevc,vvc,evc,vc1,vc1test,dirac,cavsvideo,avs2,avs3,dnxhd,ingenient,mjpeg,mjpeg_2000,gif,apng,"
+    "yuv4mpegpipe,lvf,ty,vivo,pva,dhav,cine,mlv,moflex,amv,bink,smk,flic,4xm,film_cpk,roq,thp,aac,ac3,eac3,aiff,amr,caf,"
+    "dts,truehd,mlp,flac,mp3,wav,w64,au,ape,wv,tta"
+)
+"""FFmpeg's names of the formats that are opened: what holds its own media. A playlist, a script or a description of
+a session names other files and machines; text is drawn as a video; none of them is opened."""
+LOCAL_PROTOCOLS = "file"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +92,8 @@ class VideoInfo:
     num_chapters: int
     origin: Fraction
     """The file's own start in seconds: all streams' times count from here."""
+    remote: bool = False
+    """Whether `path` is a URL that was allowed."""
 
     @property
     def duration_s(self) -> Fraction | None:
@@ -92,50 +106,65 @@ class VideoInfo:
         return max(1, round(1 / (self.average_rate * self.time_base)))
 
 
-def check_local(path: Path | str, *, allow_url: bool = False) -> Path:
-    """Return the path of a regular local file or a pipe. Raises InputError for anything else."""
+def check_local(path: Path | str) -> Path:
+    """Return the path of a regular local file. Raises InputError for anything else."""
     text = str(path)
-    if not allow_url and URL.match(text) and not Path(text).exists():
-        raise InputError(f"{text} is not a local file.", hint="Download it first, or pass --allow-url.")
     local = Path(path)
+    if is_url(path):
+        raise InputError(f"{text} is not a local file.", hint="Download it first, or pass --allow-url.")
     try:
         mode = local.stat().st_mode
-    except OSError as error:
-        raise InputError(f"{text}: {error.strerror}.", hint="Check the path.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{text}: {reason}.", hint="Check the path.") from error
     if stat.S_ISDIR(mode):
         raise InputError(f"{text} is a folder.", hint="Name a video file.")
-    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+    if stat.S_ISFIFO(mode):
+        raise InputError(f"{text} is a pipe, which can be read only once.", hint="Write it to a file first.")
+    if not stat.S_ISREG(mode):
         raise InputError(f"{text} is a device, not a file.", hint="Name a video file.")
-    if stat.S_ISREG(mode) and local.stat().st_size == 0:
+    if local.stat().st_size == 0:
         raise InputError(f"{text} is empty.", hint="Check that it was copied completely.")
     return local
 
 
-def open_input(path: Path) -> "av.container.InputContainer":
+def is_url(path: Path | str) -> bool:
+    """Whether a path names a protocol, and no file of that name exists."""
+    return bool(URL.match(str(path))) and not os.path.lexists(path)
+
+
+def location(path: Path | str, *, remote: bool = False) -> str:
+    """What FFmpeg is to open: an absolute path, so that a colon in a name stands for no protocol, or the URL."""
+    return COLLAPSED.sub(r"\1://", str(path)) if remote else os.path.abspath(path)
+
+
+def open_input(path: Path | str, *, remote: bool = False) -> "av.container.InputContainer":
     """Open a file for reading. Raises InputError if it is no media file.
 
-    Only the file protocol is allowed, so that a playlist or a script in it cannot pull in other things.
+    Only `FORMATS_READ` are opened, and of local files only through the file system, so that what a file says can
+    pull in nothing else. remote: `path` is a URL.
     """
+    options = {"format_whitelist": FORMATS_READ}
+    if not remote:
+        options["protocol_whitelist"] = LOCAL_PROTOCOLS
     try:
-        container = av.open(
-            str(path), "r", container_options={"protocol_whitelist": "file,pipe"}, metadata_errors="replace"
-        )
+        return av.open(location(path, remote=remote), "r", container_options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path} cannot be read as a video: {reason}.", hint="Check that it plays.") from error
-    if container.format.name in ("hls", "concat", "dash", "image2", "tty"):
-        container.close()
-        raise InputError(f"{path} is a list of other files, not a video.", hint="Name the video itself.")
-    return container
+        refused = isinstance(error, av.error.ArgumentError)
+        reason = "" if refused else f": {getattr(error, 'strerror', None) or error}"
+        hint = "Playlists, scripts and text are refused; name the video itself." if refused else "Check that it plays."
+        raise InputError(f"{path} cannot be read as a video{reason}.", hint=hint) from error
 
 
 def probe(path: Path | str, *, video_stream: int | None = None, allow_url: bool = False) -> VideoInfo:
     """Describe the video in a file.
 
-    video_stream: which of several video streams, counted from 0. Raises InputError if there is no such video.
+    video_stream: which of several video streams, counted from 0. allow_url: whether a URL may be read as well.
+    Raises InputError if there is no such video.
     """
-    local = check_local(path, allow_url=allow_url)
-    with open_input(local) as container:
+    remote = allow_url and is_url(path)
+    local = Path(path) if remote else check_local(path)
+    with open_input(path, remote=remote) as container:
         videos = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not videos:
             kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
@@ -150,7 +179,7 @@ def probe(path: Path | str, *, video_stream: int | None = None, allow_url: bool 
         if context is None or not context.width or not context.height or context.pix_fmt is None:
             raise InputError(f"{path}: the video stream cannot be decoded.", hint="Check that it plays.")
         first = first_frame(container, stream, local)
-        return describe(local, container, stream, first)
+        return replace(describe(local, container, stream, first), remote=remote)
 
 
 def first_frame(container: "av.container.InputContainer", stream: av.VideoStream, path: Path) -> av.VideoFrame:
