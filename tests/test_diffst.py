@@ -3,6 +3,8 @@
 import json
 from dataclasses import replace
 
+import av
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -17,6 +19,7 @@ from stvsr_cli.models.diffst.folder import read_base, write_folder
 from stvsr_cli.models.diffst.network import DiffSTNetwork, new_network, plain_transformer
 from stvsr_cli.models.step import run_window
 from stvsr_cli.train import diffst as stages
+from stvsr_cli.train import run
 from stvsr_cli.train.config import DataConfig, StageConfig
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import freeze_but, total
@@ -281,8 +284,11 @@ def test_a_fine_tuned_base_comes_back_from_the_files_beside_it(base, tmp_path, f
     )
     write_folder(network, tmp_path, with_base=False)
     assert not (tmp_path / "vae").exists()
-    for part in ("transformer", "vae"):
-        (tmp_path / part).symlink_to(base / part)
+    if finetune == "lora":
+        (tmp_path / "base").symlink_to(base)
+    else:
+        for part in ("transformer", "vae"):
+            (tmp_path / part).symlink_to(base / part)
     tuned = diffst.load(tmp_path, CPU, torch.float32)
     frames = clip()
     with torch.inference_mode():
@@ -428,3 +434,32 @@ def test_what_a_stage_exports_is_what_is_loaded(monkeypatch, tmp_path) -> None:
     with torch.inference_mode():
         expected = network.eval()(clip(2, 16, 16), 2)[0].clamp(0, 1)
     assert (run_window(model, clip(2, 16, 16), Request()) - expected).abs().mean() < 5e-3
+
+
+@pytest.fixture
+def footage(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    picture = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    with av.open(str(folder / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for t in range(8):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(picture, 2 * t, axis=1)), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return folder
+
+
+def test_stages_follow_each_other_through_the_loop(monkeypatch, footage, tmp_path) -> None:
+    monkeypatch.setattr(stages, "SMALL", TINY)
+    for name, extra in (("vae", ""), ("latent", 'start_from = "vae.safetensors"\n')):
+        config = tmp_path / f"{name}.toml"
+        config.write_text(
+            f'model = "diffst"\nstage = "{name}"\nsteps = 1\nbatch = 1\ncrop_px = 64\nkeyframes = 2\nprecision = "fp32"\n'
+            f"{extra}losses = {{ pixel = 1.0, latent = 1.0 }}\n[network]\nlora_rank = 2\n"
+            '[data]\nsources = ["."]\nphoto_share = 0.0\n'
+        )
+        run(config, data=footage, out=tmp_path / "out", cache=tmp_path / "cache")
+    model = diffst.load(tmp_path / "out" / "latent", CPU, torch.float32)
+    assert run_window(model, clip(), Request()).shape == (1, 3, 3, 64, 64)

@@ -4,6 +4,8 @@ diffst.json             sizes of DiffST's own parts
 diffst.safetensors      flow.*, aggregation.*, guidance.* and transformer.*: all of it, or adapters on the base
 transformer/            config.json, and the base's weights where there are adapters (whole or in shards)
 vae/                    config.json and weights
+
+The last two may also lie in a folder `base/`.
 """
 
 import inspect
@@ -47,13 +49,14 @@ def read_network(folder: Path, device: torch.device, dtype: torch.dtype) -> Diff
     """
     config = read_own_config(folder / CONFIG_FILE)
     tensors = read_tensors(folder / WEIGHTS_FILE)
-    transformer = _meta_transformer(folder / "transformer")
+    base = _base_folder(folder)
+    transformer = _meta_transformer(base / "transformer")
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith(TRANSFORMER)}
     tuned = {name.removeprefix(TRANSFORMER): t for name, t in tensors.items() if name.startswith(TRANSFORMER)}
     if config.finetune == "lora":
-        tuned = _with_adapters(folder, transformer, tuned, config.lora_rank)
+        tuned = _with_adapters(base, transformer, tuned, config.lora_rank, str(folder / WEIGHTS_FILE))
     _load_transformer(transformer, tuned, str(folder / WEIGHTS_FILE), device, dtype)
-    network = DiffSTNetwork(config, transformer, read_vae(folder / "vae", device, dtype))
+    network = DiffSTNetwork(config, transformer, read_vae(base / "vae", device, dtype))
     load_own(network, own, str(folder / WEIGHTS_FILE))
     network.requires_grad_(False).eval()
     return network.to(device)
@@ -172,22 +175,26 @@ def _built(cls: Any, folder: Path) -> Any:
         raise ModelError(f"{folder / 'config.json'} does not describe a {cls.__name__}: {error}") from error
 
 
+def _base_folder(folder: Path) -> Path:
+    """Where `transformer/` and `vae/` are: in a folder `base/` if there is one, else beside DiffST's own files."""
+    return folder / "base" if (folder / "base").is_dir() else folder
+
+
 def _base_tensors(folder: Path) -> dict[str, Tensor]:
     tensors = read_tensors(folder / "transformer")
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(REPLACED)}
 
 
 def _with_adapters(
-    folder: Path, transformer: WanTransformer3DModel, factors: dict[str, Tensor], rank: int
+    base: Path, transformer: WanTransformer3DModel, factors: dict[str, Tensor], rank: int, what: str
 ) -> dict[str, Tensor]:
     """Return the base's weights with the adapters of the file merged in."""
-    what = str(folder / WEIGHTS_FILE)
     shapes = factor_shapes(transformer, rank)
     check_names([f"{TRANSFORMER}{name}" for name in shapes], [f"{TRANSFORMER}{name}" for name in factors], what=what)
     misshapen = [name for name, shape in shapes.items() if tuple(factors[name].shape) != shape]
     if misshapen:
         raise ModelError(f"{what} has {len(misshapen)} misshapen tensors: {', '.join(misshapen[:5])}.")
-    return merge(_base_tensors(folder) | factors, {ADAPTER: 1.0}, what=what)
+    return merge(_base_tensors(base) | factors, {ADAPTER: 1.0}, what=what)
 
 
 def _load_transformer(
