@@ -29,7 +29,7 @@ def list_models() -> None:
     from stvsr_cli.models.registry import MODELS
 
     rows = [_row(entry) for entry in MODELS.values()]
-    if not sys.stdout.isatty():
+    if not _on_terminal():
         for row in rows:
             typer.echo("\t".join(row))
         return
@@ -135,7 +135,7 @@ def import_weights(
         folder = own_folder(PICKLED)
         target = folder / "model.safetensors"
         if not file.is_file():
-            raise ModelError(f"there is no file {file}.", hint=f"{find_model(PICKLED).by_hand.capitalize()}.")
+            raise ModelError(f"there is no file {file}.", hint=f"First {find_model(PICKLED).by_hand}.")
         if target.exists() and not overwrite:
             raise OutputError(f"{target} exists.", hint="Use --overwrite to replace it.")
         checkpoint = read_checkpoint(file)
@@ -169,6 +169,10 @@ def remove(
                 raise UsageError(f"{folder} is not removed unasked.", hint="Give --yes.")
             typer.confirm(f"Remove {folder}?", abort=True)
         typer.echo(f"{folder} is removed; {_size(delete(entry.name))} are free")
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _row(entry: "ModelEntry") -> tuple[str, ...]:
