@@ -260,3 +260,16 @@ def test_a_worker_raises_in_its_caller() -> None:
     with pytest.raises(ValueError, match="bad 1"):
         worker.put(1)
         worker.close()
+
+
+def test_uneven_times_with_reordered_frames_pass_the_check(tmp_path):
+    stamps = [0, 1, 2, 30, 31, 33, 34, 90, 91, 92, 100, 130, 131, 132, 133, 134, 200, 201, 202, 203, 204, 290, 300]
+    source = make_video(tmp_path / "in.mp4", [pattern(i, 64, 64) for i in range(len(stamps))], stamps=stamps,
+                        time_base=Fraction(1, 100))  # fmt: skip
+    info = probe(source)
+    spec = OutputSpec(width=64, height=64, pix_fmt="yuv420p", time_base=info.time_base, rate=info.average_rate,
+                      color=info.color)  # fmt: skip
+    with OutputFile(tmp_path / "out.mp4", info, spec, EncoderConfig(preset="veryfast")) as out:
+        for frame in decode(info):
+            out.write(frame.picture, frame.pts, frame.duration)
+    assert read_frames(tmp_path / "out.mp4")[1] == [Fraction(s, 100) for s in stamps]

@@ -43,6 +43,17 @@ class EncoderConfig:
     """Threads of the encoder; 0 lets it choose."""
 
 
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """An encoded frame and its times, in ticks of the encoder's time base."""
+
+    pts: int
+    dts: int
+    duration: int
+    keyframe: bool
+    data: bytes
+
+
 def encoders() -> list[str]:
     """Names of all video encoders that there are here."""
     names = []

@@ -17,7 +17,15 @@ import av.error
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.companions import Companions
 from stvsr_cli.media.decode import Picture
-from stvsr_cli.media.encode import EncoderConfig, Worker, encoder_format, encoder_options, find_encoder, to_av
+from stvsr_cli.media.encode import (
+    EncoderConfig,
+    Packet,
+    Worker,
+    encoder_format,
+    encoder_options,
+    find_encoder,
+    to_av,
+)
 from stvsr_cli.media.probe import ColorTags, VideoInfo, open_input
 
 logger = logging.getLogger(__name__)
@@ -63,16 +71,24 @@ class OutputFile:
     """
 
     def __init__(
-        self, target: Path, source: VideoInfo, spec: OutputSpec, encoder: EncoderConfig, *, overwrite: bool = False
+        self,
+        target: Path,
+        source: VideoInfo,
+        spec: OutputSpec,
+        encoder: EncoderConfig,
+        *,
+        overwrite: bool = False,
+        part: Path | None = None,
     ) -> None:
         self.target, self.source, self.spec, self.encoder = target, source, spec, encoder
         self._overwrite = overwrite
         check_target(target, source.path, overwrite=overwrite)
         container_format(target)
         find_encoder(encoder.codec)
-        self._part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
+        self._part = part or target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
         self._origin = round((source.origin + spec.start) / spec.time_base)
         self._count = 0
+        self._copies = False
         self._end = 0
         self._begin: int | None = None
 
@@ -92,30 +108,15 @@ class OutputFile:
             raise self._failure(error, f"{self.target} cannot be written") from error
         spec = self.spec
         try:
-            stream = cast(av.VideoStream, self._container.add_stream(self.encoder.codec, rate=spec.rate))
-            self._configure(stream)
-            self._stream = stream
+            self._stream = add_video(self._container, self.source, spec, self.encoder)
             self._companions = Companions(self.source, self._container, start=spec.start, end=spec.end)
-            stream.codec_context.open()
+            self._stream.codec_context.open()
             self._container.start_encoding()
         except (av.error.FFmpegError, ValueError, OSError) as error:
             raise self._failure(error, f"{self.encoder.codec} in {self.target.suffix} cannot be set up") from error
 
     def _create(self) -> "av.container.OutputContainer":
         return av.open(str(self._part), "w", format=container_format(self.target), options=_muxer_options(self.target))
-
-    def _configure(self, stream: av.VideoStream) -> None:
-        spec, context = self.spec, stream.codec_context
-        stream.width, stream.height = spec.width, spec.height
-        stream.pix_fmt = encoder_format(self.encoder.codec, spec.pix_fmt)
-        stream.time_base = context.time_base = spec.time_base
-        context.sample_aspect_ratio = self.source.sample_aspect_ratio
-        context.color_range, context.colorspace = spec.color.range, spec.color.matrix
-        context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
-        context.options = encoder_options(self.encoder)
-        context.thread_count = self.encoder.threads
-        if self.source.rotation:
-            stream.set_display_rotation(self.source.rotation)
 
     def write(self, picture: Picture, pts: int, duration: int) -> None:
         """Hand over the next frame. pts, duration: ticks of `spec.time_base`, counted as in the source."""
@@ -131,9 +132,34 @@ class OutputFile:
             self._companions.copy_until((pts + duration) * self.spec.time_base + INTERLEAVE_S)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._failure(error, f"writing {self.target} failed") from error
-        self._begin = pts if self._begin is None else self._begin
+        self._written(pts)
+
+    @property
+    def extradata(self) -> bytes:
+        """The headers of the video stream, which packets from elsewhere must share."""
+        return self._stream.codec_context.extradata or b""
+
+    def write_packet(self, packet: Packet) -> None:
+        """Write a frame encoded elsewhere with the same settings, instead of a picture; packets in order of decoding.
+
+        The packet's times are ticks of `spec.time_base`, counted as in the source.
+        """
+        self._copies = True
+        pts = packet.pts - self._origin
+        coded = av.Packet(packet.data)
+        coded.pts, coded.dts, coded.duration = pts, packet.dts - self._origin, packet.duration
+        coded.time_base, coded.is_keyframe, coded.stream = self.spec.time_base, packet.keyframe, self._stream
+        try:
+            self._container.mux(coded)
+            self._companions.copy_until((pts + packet.duration) * self.spec.time_base + INTERLEAVE_S)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._failure(error, f"writing {self.target} failed") from error
+        self._written(pts)
+
+    def _written(self, pts: int) -> None:
+        self._begin = pts if self._begin is None else min(self._begin, pts)
         self._count += 1
-        self._end = pts + duration
+        self._end = max(self._end, pts)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -154,7 +180,8 @@ class OutputFile:
             self._close()
             raise
         try:
-            self._container.mux(self._stream.encode(None))
+            if not self._copies:
+                self._container.mux(self._stream.encode(None))
             self._companions.finish()
             self._container.close()
         except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -174,10 +201,13 @@ class OutputFile:
             logger.debug("closing an unfinished file: %s", error)
 
     def _verify(self) -> None:
-        """Read the file again. Raises OutputError if frames are missing or the duration is another."""
+        """Read the file again. Raises OutputError if frames are missing or lie elsewhere in time.
+
+        Durations of single frames are not looked at: MP4 keeps the distances of decoding times in their place.
+        """
         with open_input(self._part) as container:
             stream = container.streams.video[0]
-            stamps = [(p.pts, p.duration or 0) for p in container.demux(stream) if p.pts is not None]
+            stamps = [p.pts for p in container.demux(stream) if p.pts is not None]
             base = stream.time_base or Fraction(1)
         if len(stamps) != self._count:
             raise OutputError(
@@ -185,10 +215,10 @@ class OutputFile:
                 hint="Try another container or --codec.",
             )
         planned = (self._end - (self._begin or 0)) * self.spec.time_base
-        found = (max(p + d for p, d in stamps) - min(p for p, _ in stamps)) * base
+        found = (max(stamps) - min(stamps)) * base if stamps else Fraction(0)
         if abs(found - planned) > max(1 / self.spec.rate, 2 * base):
             raise OutputError(
-                f"{self.target} lasts {float(found):.3f} s instead of {float(planned):.3f} s.",
+                f"{self.target} spans {float(found):.3f} s instead of {float(planned):.3f} s.",
                 hint="Try another container.",
             )
 
@@ -210,6 +240,25 @@ class OutputFile:
             return OutputError(f"{what}: the disk is full.", hint=f"Free space in {self.target.parent}.")
         reason = getattr(error, "strerror", None) or str(error)
         return OutputError(f"{what}: {reason}.", hint="Check --codec, its options and the output's suffix.")
+
+
+def add_video(
+    container: "av.container.OutputContainer", source: VideoInfo, spec: OutputSpec, encoder: EncoderConfig
+) -> av.VideoStream:
+    """Add the output's video stream to a container, its encoder set up but not yet open."""
+    stream = cast(av.VideoStream, container.add_stream(encoder.codec, rate=spec.rate))
+    context = stream.codec_context
+    stream.width, stream.height = spec.width, spec.height
+    stream.pix_fmt = encoder_format(encoder.codec, spec.pix_fmt)
+    stream.time_base = context.time_base = spec.time_base
+    context.sample_aspect_ratio = source.sample_aspect_ratio
+    context.color_range, context.colorspace = spec.color.range, spec.color.matrix
+    context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
+    context.options = encoder_options(encoder)
+    context.thread_count = encoder.threads
+    if source.rotation:
+        stream.set_display_rotation(source.rotation)
+    return stream
 
 
 def supported_codecs(target: Path) -> tuple[str, frozenset[str]]:
