@@ -2,10 +2,12 @@
 
 import logging
 import os
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
@@ -131,18 +133,20 @@ def test_sound_that_does_not_fit_is_converted(tmp_path: Path, caplog: pytest.Log
     assert beep_times(tmp_path / "o.mp4") == pytest.approx([1.0], abs=1 / 50)
 
 
+def ffmpeg(folder: Path, *arguments: object) -> None:
+    """Run the ffmpeg binary in a folder, for what PyAV has no way to make."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-nostdin", *map(str, arguments)]
+    subprocess.run(command, cwd=folder, check=True)
+
+
 def with_subtitles(path: Path, codec: str, tmp_path: Path) -> Path:
-    """Add two lines of text to a clip with the ffmpeg binary, since PyAV has no encoder for them."""
-    import subprocess
-
-    import imageio_ffmpeg
-
-    plain = make_video(tmp_path / "plain.mkv", [pattern(i, 64, 48) for i in range(50)])
+    """Add two lines of text to a clip."""
+    make_video(tmp_path / "plain.mkv", [pattern(i, 64, 48) for i in range(50)])
     (tmp_path / "t.srt").write_text(
         "1\n00:00:00,200 --> 00:00:00,900\nHello\n\n2\n00:00:01,100 --> 00:00:01,800\nWorld\n"
     )
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-i", str(plain), "-i", str(tmp_path / "t.srt")]
-    subprocess.run([*command, "-c:v", "copy", "-c:s", codec, "-metadata:s:s:0", "language=fra", str(path)], check=True)
+    ffmpeg(tmp_path, "-i", "plain.mkv", "-i", "t.srt", "-c:v", "copy", "-c:s", codec, "-metadata:s:s:0", "language=fra",
+           path)  # fmt: skip
     return path
 
 
@@ -273,3 +277,51 @@ def test_uneven_times_with_reordered_frames_pass_the_check(tmp_path):
         for frame in decode(info):
             out.write(frame.picture, frame.pts, frame.duration)
     assert read_frames(tmp_path / "out.mp4")[1] == [Fraction(s, 100) for s in stamps]
+
+
+@pytest.mark.parametrize("order", ["video first", "sound first"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_joined_streams_go_on_where_they_were(tmp_path: Path, suffix: str, order: str) -> None:
+    pictures = [np.full((48, 64, 3), 240 if i == 30 else 16, np.uint8) for i in range(50)]
+    sound_s = 2.0 if order == "video first" else 1.9
+    part = make_video(tmp_path / "part.ts", pictures, audio_s=sound_s, beeps_s=[30 / 25])
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(part.read_bytes() * 3)
+    copy(joined, tmp_path / f"o{suffix}")
+    _, times, _ = read_frames(tmp_path / f"o{suffix}")
+    assert len(times) == 300
+    assert times[-1] - times[0] == pytest.approx(6 - 1 / 50, abs=0.04)
+    flash, beep = flash_times(tmp_path / f"o{suffix}"), beep_times(tmp_path / f"o{suffix}")
+    assert len(flash) == len(beep) == 3
+    assert np.allclose(flash, beep, atol=1 / 50)
+
+
+def test_sound_in_a_transport_stream_is_copied(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    copy(BUNNY, tmp_path / "o.ts")
+    assert "becomes" not in caplog.text
+    with av.open(str(BUNNY)) as before, av.open(str(tmp_path / "o.ts")) as after:
+        packets = [bytes(p) for p in before.demux(audio=0) if p.size]
+        copied = [bytes(p) for p in after.demux(audio=0) if p.size]
+    assert len(copied) >= len(packets) - 1  # one that ends before the video begins is left out
+    assert [data[7:] for data in copied] == packets[-len(copied) :]  # after an ADTS header of 7 bytes
+
+
+@pytest.mark.parametrize("source", ["s.mp4", "s.mkv"])
+@pytest.mark.parametrize(("target", "holds"), [("o.mp4", True), ("o.mkv", True), ("o.mov", False)])
+def test_a_cover_travels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, source: str, target: str, holds: bool
+) -> None:
+    ffmpeg(tmp_path, "-i", BUNNY, "-frames:v", 1, "-s", "32x18", "c.png")
+    if source.endswith("mp4"):
+        ffmpeg(tmp_path, "-i", BUNNY, "-i", "c.png", "-map", 0, "-map", 1, "-c", "copy", "-disposition:v:1",
+               "attached_pic", source)  # fmt: skip
+    else:
+        ffmpeg(tmp_path, "-i", BUNNY, "-attach", "c.png", "-metadata:s:t", "mimetype=image/png", "-c", "copy", source)
+    result = copy(tmp_path / source, tmp_path / target)
+    assert result.num_frames in (100, 101)
+    assert [s.cover for s in result.streams] == [False, True][: 1 + holds]
+    assert ("no cover picture" in caplog.text) == (not holds)
+    if holds:
+        with av.open(str(tmp_path / target)) as container:
+            stream = next(s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic)
+            assert bytes(next(container.demux(stream))) == (tmp_path / "c.png").read_bytes()

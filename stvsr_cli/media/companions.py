@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -13,8 +12,9 @@ import av.error
 from av.audio.stream import AudioStream
 from av.stream import Disposition
 
+from stvsr_cli.media.continuity import ContinuedPackets
 from stvsr_cli.media.probe import VideoInfo, location, open_input
-from stvsr_cli.media.streams import AUDIO_CODEC, DEFAULT_AUDIO_CODEC, TEXT_CODEC, Plan, plan_streams
+from stvsr_cli.media.streams import AUDIO_CODEC, COVERS, DEFAULT_AUDIO_CODEC, TEXT_CODEC, Plan, plan_streams
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Companions:
         for plan in plans:
             stream = source.streams[plan.index]
             if plan.action == "attach":
-                self._attach(stream)
+                self._attach(stream, info)
             elif plan.action == "convert" and stream.type == "subtitle":
                 texts.append(plan.index)
             elif plan.action == "convert":
@@ -73,7 +73,9 @@ class Companions:
             streams = [source.streams[i] for i in routes]
             if origin > info.origin:
                 source.seek(int(origin * av.time_base), backward=True)
-            self._sources.append(_Source(source, streams, routes, origin))
+            # The index of an MP4 gives times that cannot start over; not to read its video again saves half the work.
+            video = None if info.container.startswith("mov") else source.streams[info.stream_index]
+            self._sources.append(_Source(source, streams, routes, origin, video))
         if texts:
             self._convert_texts(info, texts)
 
@@ -107,8 +109,12 @@ class Companions:
                 route.stream.disposition = source_stream.disposition
         self._sources.append(_Source(converted, list(converted.streams), routes, self._start))
 
-    def _attach(self, stream: "av.stream.Stream") -> None:
-        if isinstance(stream, av.stream.AttachmentStream) and stream.data:
+    def _attach(self, stream: "av.stream.Stream", info: VideoInfo) -> None:
+        if isinstance(stream, av.VideoStream):  # a cover: attached where it was a stream
+            with open_input(info.path, remote=info.remote) as container:
+                packet = next(container.demux(container.streams[stream.index]))
+                self._output.add_attachment(*COVERS[stream.codec_context.name], bytes(packet))
+        elif isinstance(stream, av.stream.AttachmentStream) and stream.data:
             name, kind = stream.name or "attachment", stream.mimetype or "application/octet-stream"
             self._output.add_attachment(name, kind, stream.data)
 
@@ -144,9 +150,10 @@ class _Source:
         streams: "list[av.stream.Stream]",
         routes: "dict[int, _Route]",
         origin: Fraction,
+        video: "av.stream.Stream | None" = None,
     ) -> None:
         self.routes, self._origin = routes, origin
-        self._packets = _demux(container, streams)
+        self._packets = ContinuedPackets(container, streams, video, origin)
         self._next: av.Packet | None = next(self._packets, None)
 
     def copy_until(self, output: "av.container.OutputContainer", time_s: Fraction | None) -> None:
@@ -167,31 +174,27 @@ class _Source:
                 route.send(packet, offset, output)
 
 
-def _demux(container: "av.container.InputContainer", streams: "list[av.stream.Stream]") -> Iterator[av.Packet]:
-    """Packets with timestamps; a file that breaks off ends quietly, since the video has said so."""
-    packets = container.demux(streams)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except (av.error.FFmpegError, OSError):
-            return
-        if packet.dts is not None or packet.pts is not None:
-            yield packet
-
-
 class _Route:
     """Where the packets of a stream go: copied as they are."""
 
     def __init__(self, stream: "av.stream.Stream") -> None:
         self.stream = stream
+        self._last: int | None = None
 
     def send(self, packet: av.Packet, offset: int, output: "av.container.OutputContainer") -> None:
-        if packet.pts is not None:
-            packet.pts -= offset
-        if packet.dts is not None:
-            packet.dts -= offset
+        """Write a packet, `offset` ticks earlier."""
+        base = self.stream.time_base or packet.time_base
+        shown = packet.pts if packet.pts is not None else packet.dts
+        read = packet.dts if packet.dts is not None else packet.pts
+        if shown is None or read is None:
+            return
+        # Rounded here and not by the container, which takes no two packets of one time.
+        pts, dts = (round((stamp - offset) * packet.time_base / base) for stamp in (shown, read))
+        if self._last is not None and dts <= self._last:
+            dts = self._last + 1
+        self._last = dts
+        duration = round((packet.duration or 0) * packet.time_base / base)
+        packet.time_base, packet.dts, packet.pts, packet.duration = base, dts, max(pts, dts), duration
         packet.stream = self.stream
         output.mux(packet)
 
@@ -250,6 +253,8 @@ def _copied(source: "av.stream.Stream", output: "av.container.OutputContainer") 
 
 def _copy_tags(source: "av.stream.Stream", target: "av.stream.Stream") -> None:
     target.metadata.update({k: v for k, v in source.metadata.items() if k.split("-")[0].lower() not in STALE_TAGS})
+    if "name" in source.metadata and "title" not in source.metadata:  # what MP4 calls it
+        target.metadata["title"] = target.metadata.pop("name")
     target.disposition = Disposition(source.disposition)
 
 

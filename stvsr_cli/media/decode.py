@@ -11,6 +11,7 @@ import av.error
 import numpy as np
 
 from stvsr_cli.errors import InputError
+from stvsr_cli.media.continuity import Continuity
 from stvsr_cli.media.probe import ColorTags, VideoInfo, open_input
 
 logger = logging.getLogger(__name__)
@@ -108,17 +109,21 @@ def _ticks(seconds: Fraction, info: VideoInfo) -> int:
 
 def _timed(info: VideoInfo, first: int, threads: int) -> Iterator[tuple[int, Picture, int]]:
     """Pictures with repaired timestamps and nominal durations."""
-    expected: int | None = None
+    clock = Continuity(info.time_base)
+    last: int | None = None
     repaired = False
     for frame in _raw(info, first, threads):
-        pts = frame.pts
         duration = frame.duration or info.frame_ticks
-        if pts is None or (expected is not None and pts < expected):
-            if not repaired:
-                logger.warning("%s: timestamps are missing or run backwards; frames are spaced evenly there", info.path)
+        starts_over = frame.pts is not None and clock.restarts(frame.pts)
+        pts = None if frame.pts is None else clock.follow(frame.pts, duration)
+        is_wrong = pts is None or (last is not None and pts <= last)
+        if (is_wrong or starts_over) and not repaired:
+            logger.warning("%s: timestamps are missing or run backwards; frames go on evenly there", info.path)
             repaired = True
-            pts = info.start_pts if expected is None else expected - 1 + info.frame_ticks
-        expected = pts + 1
+        if pts is None or is_wrong:
+            pts = info.start_pts if last is None else last + info.frame_ticks
+            clock.reach(pts + duration)
+        last = pts
         yield pts, picture_of(frame, info), duration
 
 

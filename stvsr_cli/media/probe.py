@@ -63,6 +63,8 @@ class StreamInfo:
     codec: str
     language: str | None
     title: str | None
+    cover: bool = False
+    """Whether this is a picture that belongs to the whole file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,5 +250,6 @@ def _stream_info(stream: av.stream.Stream) -> StreamInfo:
         kind=stream.type or "data",
         codec=codec,
         language=metadata.get("language"),
-        title=metadata.get("title"),
+        title=metadata.get("title") or metadata.get("name"),
+        cover=bool(stream.disposition & av.stream.Disposition.attached_pic),
     )
