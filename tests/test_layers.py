@@ -32,10 +32,11 @@ ABOVE = {
     "claims": set(),
     "inputs": {"errors", "media"},
     "batch": {"errors", "media", "models", "plan", "pipeline", "claims", "inputs"},
+    "ends": {"errors", "media", "models", "plan", "pipeline", "inputs"},
     "train": {"errors", "windows", "media", "color", "models", "weights", "train"},
     "quality": {"errors", "media", "color", "quality"},
     "cli": {"errors", "timeline", "windows", "media", "color", "models", "weights", "hub", "plan", "pipeline",
-            "claims", "inputs", "batch", "train", "quality", "cluster", "cli"},
+            "claims", "inputs", "batch", "ends", "train", "quality", "cluster", "cli"},
 }  # fmt: skip
 
 

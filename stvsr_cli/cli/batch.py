@@ -59,6 +59,8 @@ def batch_items(inputs: Sequence[str], output: str, job: "Job", options: BatchOp
     from stvsr_cli.inputs import SUFFIXES, Item, expand, find_items
     from stvsr_cli.media.mux import FORMATS
 
+    if "-" in (*inputs, output):
+        raise UsageError("- stands for one video.", hint="Name one input and one output.")
     paths = [path for text in inputs for path in expand(text)]
     folder = Path(output)
     names_file = folder.suffix.lower() in FORMATS and not output.endswith("/") and not folder.is_dir()

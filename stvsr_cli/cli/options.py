@@ -14,7 +14,7 @@ Paths = Annotated[
     list[str],
     typer.Argument(
         help="Video to read, and video to write; its suffix chooses the container. Or several videos, folders or "
-        "patterns, and a folder.",
+        "patterns, and a folder. - is standard input or output; frames/%05d.png, or a folder, stands for pictures.",
         metavar="INPUT... OUTPUT",
     ),
 ]
@@ -95,6 +95,19 @@ FailFast = Annotated[
 ReportPath = Annotated[
     Path | None,
     typer.Option("--report", help="JSON file to write: what became of each file.", rich_help_panel=BATCH),
+]
+
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Of standard output: matroska (default), nut, mpegts or y4m; of pictures in a folder: png or jpg.",
+        rich_help_panel=ENCODING,
+    ),
+]
+Fps = Annotated[
+    str | None,
+    typer.Option("--fps", help="Rate of pictures that are read, such as 24 or 30000/1001.", rich_help_panel=SIZE),
 ]
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.", rich_help_panel=RUN)]

@@ -11,8 +11,10 @@ from stvsr_cli.cli.batch import BatchOptions, batch_items, is_batch, print_items
 from stvsr_cli.cli.failures import reported
 from stvsr_cli.cli.progress import Display, displayed
 from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
+from stvsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from stvsr_cli.ends import EndsConfig
     from stvsr_cli.pipeline import Report
     from stvsr_cli.plan import Job
 
@@ -48,6 +50,8 @@ def upscale(
     preset: opt.Preset = None,
     pix_fmt: opt.PixFmt = None,
     encoder_option: opt.EncoderOption = None,
+    format: opt.Format = None,
+    fps: opt.Fps = None,
     recursive: opt.Recursive = False,
     ext: opt.Ext = None,
     name_template: opt.NameTemplate = None,
@@ -67,6 +71,7 @@ def upscale(
     """Upscale a video: four times the size, twice the frame rate, its sound kept in sync."""
     shown = "none" if dry_run or (quiet and progress == "auto") else progress
     with displayed(shown, -1 if quiet else verbose) as display, reported(traceback=traceback):
+        from stvsr_cli.ends import EndsConfig, is_between
         from stvsr_cli.media.encode import EncoderConfig
         from stvsr_cli.models.registry import ModelOptions
         from stvsr_cli.plan import Job
@@ -87,6 +92,17 @@ def upscale(
             options=ModelOptions(prompt=prompt, color_fix=color_fix, posterior=posterior, base=base),
             encoder=EncoderConfig(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, options=options, threads=threads),
         )  # fmt: skip
+        between = EndsConfig(format=format, rate=parse_scale(fps, "--fps"))
+        if len(inputs) == 1 and is_between(job.input, job.output, between):
+            if several.skip_existing or several.report is not None:
+                raise UsageError("--skip-existing and --report are for video files.", hint="Leave them out.")
+            if dry_run:
+                typer.echo(f"{job.input} -> {job.output}")
+            else:
+                _upscale(job, display, between)
+            return
+        if between != EndsConfig():
+            raise UsageError("--format is for standard output and pictures, --fps for pictures that are read.")
         if is_batch(inputs, output, several):
             items, folder = batch_items(inputs, output, job, several)
             if dry_run:
@@ -109,10 +125,19 @@ def _print_plan(job: "Job") -> None:
         typer.echo(line)
 
 
-def _upscale(job: "Job", display: Display) -> None:
+def _upscale(job: "Job", display: Display, between: "EndsConfig | None" = None) -> None:
+    from stvsr_cli.ends import upscale_between
+    from stvsr_cli.media.pipes import PipeClosed
     from stvsr_cli.pipeline import upscale as run
 
-    report = run(job, progress=display.show)
+    try:
+        if between is not None:
+            report = upscale_between(job, between, progress=display.show)
+        else:
+            report = run(job, progress=display.show)
+    except PipeClosed:
+        logger.info("the reader of the output has gone; that is all it wanted")
+        return
     display.close()
     logger.info("%s", _summary(job, report))
 

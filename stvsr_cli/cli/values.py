@@ -19,14 +19,14 @@ def parse_time(text: str | None, option: str) -> Fraction | None:
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + Fraction(seconds)
 
 
-def parse_scale(text: str | None) -> Fraction | None:
-    """A factor: 4, 1.5 or 3/2. Raises UsageError."""
+def parse_scale(text: str | None, option: str = "--scale") -> Fraction | None:
+    """A factor or a rate: 4, 1.5 or 3/2. Raises UsageError."""
     if text is None:
         return None
     try:
         return Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"--scale {text!r} is not a number.", hint="Write 4, 1.5 or 3/2.") from error
+        raise UsageError(f"{option} {text!r} is not a number.", hint="Write 4, 1.5 or 3/2.") from error
 
 
 def parse_count(text: str, option: str, words: dict[str, int | None]) -> int | None:

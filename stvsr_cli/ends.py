@@ -1,0 +1,165 @@
+"""Jobs that read or write something else than a video file: standard input and output, pictures."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from stvsr_cli import pipeline
+from stvsr_cli.errors import InputError, OutputError, UsageError
+from stvsr_cli.media import images
+from stvsr_cli.media.decode import Frame
+from stvsr_cli.media.encode import EncoderConfig
+from stvsr_cli.media.images import ImageOutput, ImageSource, image_pix_fmt, list_images
+from stvsr_cli.media.mux import OutputFile, OutputSpec, check_target, container_format
+from stvsr_cli.media.pipes import (
+    PIPE,
+    PIPE_FORMATS,
+    Y4M,
+    PipeOutput,
+    Y4mOutput,
+    Y4mSource,
+    data_output,
+    is_pipe,
+    open_pipe,
+)
+from stvsr_cli.media.probe import VideoInfo, probe
+from stvsr_cli.pipeline import Loaded, Output, Progress, Report
+from stvsr_cli.plan import Job
+
+logger = logging.getLogger(__name__)
+
+IMAGE_FORMATS = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg"}
+"""Formats of pictures, and their suffixes."""
+IMAGE_NAME = "%06d"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndsConfig:
+    format: str | None = None
+    """Of what goes to standard output, one of `PIPE_FORMATS`, or of pictures in a folder, one of `IMAGE_FORMATS`."""
+    rate: Fraction | None = None
+    """Frames per second of pictures that are read; None: 25."""
+
+    def __post_init__(self) -> None:
+        known = (*PIPE_FORMATS, *IMAGE_FORMATS)
+        if self.format is not None and self.format not in known:
+            raise UsageError(f"--format {self.format!r} is not known.", hint=f"Use one of {', '.join(known)}.")
+        if self.rate is not None and not 0 < self.rate <= 1000:
+            raise UsageError(f"fps={float(self.rate):g} must lie in (0, 1000].")
+
+
+def reads_images(path: Path) -> bool:
+    """Whether a path is a folder of pictures and no videos, a pattern of pictures, or a picture."""
+    if images.is_image(path):
+        return True
+    return path.is_dir() and bool(list_images(path)) and not _has_videos(path)
+
+
+def _has_videos(path: Path) -> bool:
+    from stvsr_cli.inputs import SUFFIXES
+
+    return any(p.suffix.lower() in SUFFIXES and not p.name.startswith(".") for p in path.iterdir())
+
+
+def is_between(source: Path, target: Path, config: EndsConfig) -> bool:
+    """Whether a job has an end that is no video file, so that `upscale_between` here must do it."""
+    if is_pipe(source) or target == PIPE or images.is_image(target):
+        return True
+    return reads_images(source) or config.format in IMAGE_FORMATS
+
+
+def upscale_between(
+    job: Job,
+    config: EndsConfig,
+    *,
+    loaded: Loaded | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """Upscale one video whose input or output is a pipe ("-"), or pictures.
+
+    Raises StvsrError of the kind that fits, and `media.pipes.PipeClosed` if the reader of the output has gone.
+    """
+    with ExitStack() as stack:
+        number = stack.enter_context(data_output()) if job.output == PIPE else -1
+        job = _early(job, config)
+        info, frames = _source(job, config, stack)
+        if images.is_image(job.input) and not images.is_pattern(job.input) and images.is_image(job.output):
+            job = replace(job, fps_factor=1)
+        job = replace(job, encoder=_encoder(job, info, config))
+        return pipeline.upscale_between(
+            job, info, lambda spec: _output(job, info, spec, config, number), source=frames, loaded=loaded, progress=progress
+        )  # fmt: skip
+
+
+def _early(job: Job, config: EndsConfig) -> Job:
+    """The job with its output's full name, when that can be written. Raises OutputError or UsageError."""
+    if job.output == PIPE:
+        if config.format in IMAGE_FORMATS:
+            raise UsageError(f"--format {config.format} needs a folder.", hint="Name one in place of -.")
+        return job
+    if not images.is_image(job.output) and (job.output.suffix == "" or job.output.is_dir()):
+        suffix = _image_suffix(job.input, config)
+        if not job.output.is_dir():
+            try:
+                job.output.mkdir()
+            except OSError as error:
+                raise OutputError(f"the folder {job.output} cannot be made: {error.strerror}.") from error
+        single = images.is_image(job.input) and not images.is_pattern(job.input)
+        name = job.input.stem if single else IMAGE_NAME
+        return replace(job, output=job.output / f"{name}{suffix}")
+    if not images.is_image(job.output):
+        container_format(job.output)
+        check_target(job.output, job.input, overwrite=job.overwrite)
+    return job
+
+
+def _image_suffix(source: Path, config: EndsConfig) -> str:
+    if config.format in IMAGE_FORMATS:
+        return IMAGE_FORMATS[config.format]
+    if images.is_image(source):
+        return source.suffix.lower()
+    found = list_images(source) if source.is_dir() else []
+    if not found:
+        raise UsageError("a folder of pictures needs to know their kind.", hint="Pass --format png or jpg.")
+    return found[0].suffix.lower()
+
+
+def _source(job: Job, config: EndsConfig, stack: ExitStack) -> tuple[VideoInfo, Callable[[], Iterator[Frame]] | None]:
+    """What the input is, and its frames where it is no video file."""
+    if reads_images(job.input):
+        single = images.is_image(job.input) and not images.is_pattern(job.input)
+        source = ImageSource([job.input] if single else list_images(job.input), job.input, config.rate)
+        return source.info, lambda: source.frames(job.start, job.end)
+    if config.rate is not None:
+        raise UsageError("--fps is for pictures; a video says its own rate.", hint="Leave it out.")
+    if not is_pipe(job.input):
+        return probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url), None
+    opened = stack.enter_context(open_pipe(job.input))
+    if isinstance(opened, Y4mSource):
+        return opened.info, lambda: opened.frames(job.start, job.end)
+    try:
+        return probe(opened, video_stream=job.video_stream), None
+    except InputError as error:
+        raise InputError(error.message.replace(str(opened), "standard input"), hint=error.hint) from error
+
+
+def _encoder(job: Job, info: VideoInfo, config: EndsConfig) -> EncoderConfig:
+    """The encoder's configuration; frames that are not encoded in a video only need a pixel format."""
+    if images.is_image(job.output):
+        return EncoderConfig(codec="rawvideo", pix_fmt=image_pix_fmt(job.output, info.bit_depth))
+    if job.output == PIPE and config.format == Y4M:
+        return EncoderConfig(codec="rawvideo", pix_fmt=job.encoder.pix_fmt)
+    return job.encoder
+
+
+def _output(job: Job, info: VideoInfo, spec: OutputSpec, config: EndsConfig, number: int) -> Output:
+    if images.is_image(job.output):
+        return ImageOutput(job.output, info, spec, job.overwrite)
+    if job.output != PIPE:
+        return OutputFile(job.output, info, spec, job.encoder, overwrite=job.overwrite)
+    if config.format == Y4M:
+        return Y4mOutput(number, info, spec)
+    return PipeOutput(number, config.format or PIPE_FORMATS[0], info, spec, job.encoder)

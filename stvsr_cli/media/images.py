@@ -1,0 +1,216 @@
+"""Pictures in files: a folder or a numbered pattern of PNG or JPEG as a video, and single ones."""
+
+import logging
+import os
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+import av
+import av.error
+import numpy as np
+
+from stvsr_cli.errors import InputError, OutputError
+from stvsr_cli.media.decode import Frame, Picture, picture_of
+from stvsr_cli.media.mux import OutputSpec, check_target
+from stvsr_cli.media.pipes import rotation_turns
+from stvsr_cli.media.probe import VideoInfo, check_local, describe
+
+logger = logging.getLogger(__name__)
+
+READERS = {".png": "png_pipe", ".jpg": "jpeg_pipe", ".jpeg": "jpeg_pipe"}
+"""FFmpeg's readers by suffix; these take no name for a pattern."""
+NUMBER = re.compile(r"%(0\d+)?d")
+DEFAULT_RATE = Fraction(25)
+JPEG_QUALITY = 2
+"""Quantiser scale, from 1 (best) to 31."""
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path has the suffix of a picture."""
+    return path.suffix.lower() in READERS
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path is a numbered pattern of pictures, such as frames/%05d.png."""
+    return is_image(path) and NUMBER.search(path.name) is not None
+
+
+def list_images(path: Path) -> list[Path]:
+    """The pictures of a folder or a pattern in the order of their numbers; empty if there are none.
+
+    Raises InputError if a folder holds PNG and JPEG.
+    """
+    if is_pattern(path):
+        before, after = (re.escape(part) for part in NUMBER.sub("\0", path.name, count=1).split("\0"))
+        matching = re.compile(f"{before}(\\d+){after}")
+        found = {int(m[1]): p for p in _files(path.parent) if (m := matching.fullmatch(p.name))}
+        numbers = sorted(found)
+        if numbers and numbers[-1] - numbers[0] + 1 != len(numbers):
+            logger.warning("%s: some numbers are missing; the pictures follow each other all the same", path)
+        return [found[number] for number in numbers]
+    images = sorted((p for p in _files(path) if is_image(p) and not p.name.startswith(".")), key=_natural)
+    if len({READERS[p.suffix.lower()] for p in images}) > 1:
+        raise InputError(f"the folder {path} holds PNG and JPEG.", hint="Name a pattern, such as %05d.png.")
+    return images
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from (p for p in folder.iterdir() if p.is_file())
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """A key by which 2 comes before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)], path.name
+
+
+class ImageSource:
+    """Pictures as a video of constant rate."""
+
+    def __init__(self, paths: Sequence[Path], name: Path, rate: Fraction | None = None) -> None:
+        if not paths:
+            raise InputError(f"{name}: there is no such picture.", hint="Check the folder or the pattern.")
+        self._paths = paths
+        rate = rate or DEFAULT_RATE
+        info = _described(paths[0])
+        self.info: VideoInfo = replace(
+            info, path=name, container="image2", time_base=1 / rate, average_rate=rate, start_pts=0, origin=Fraction(0),
+            duration=len(paths), num_frames=len(paths),
+        )  # fmt: skip
+
+    def frames(self, start: Fraction | None = None, end: Fraction | None = None) -> Iterator[Frame]:
+        """Yield the pictures shown in [start, end), in seconds; those of another size are brought to the first one's.
+
+        Raises InputError if one cannot be read, or there is none.
+        """
+        rate = self.info.average_rate
+        first = round((start or Fraction(0)) * rate)
+        chosen = self._paths[first : None if end is None else round(end * rate)]
+        if not chosen:
+            raise InputError(f"{self.info.path} ends before --start.", hint="Lower --start.")
+        for index, path in enumerate(chosen):
+            with _Opened(path) as opened:
+                yield Frame(index, first + index, 1, picture_of(opened.frame, self.info))
+
+
+def _described(path: Path) -> VideoInfo:
+    with _Opened(path) as opened:
+        return describe(path, opened.container, opened.container.streams.video[0], opened.frame)
+
+
+class _Opened:
+    """An open picture. Raises InputError if it cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        check_local(path)
+        try:
+            self.container = av.open(
+                str(path), "r", format=READERS[path.suffix.lower()], container_options={"protocol_whitelist": "file"}
+            )
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise self._broken(path) from error
+        try:
+            self.frame: av.VideoFrame = next(self.container.decode(video=0))
+        except (av.error.FFmpegError, OSError, StopIteration, IndexError) as error:
+            self.container.close()
+            raise self._broken(path) from error
+
+    @staticmethod
+    def _broken(path: Path) -> InputError:
+        return InputError(f"{path} cannot be read as a picture.", hint="Check that it opens in a viewer.")
+
+    def __enter__(self) -> "_Opened":
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.container.close()
+
+
+def image_pix_fmt(target: Path, bit_depth: int) -> str:
+    """The format in which `ImageOutput` takes frames: RGB, deep only for PNG."""
+    return "gbrp10le" if bit_depth > 8 and target.suffix.lower() == ".png" else "gbrp"
+
+
+@dataclass(slots=True)
+class ImageOutput:
+    """Writes each frame as a picture, under a temporary name first. What is written stays when a later one fails.
+
+    target: a pattern such as frames/%05d.png, counted from 1, or one file for one frame.
+    """
+
+    target: Path
+    source: VideoInfo
+    spec: OutputSpec
+    overwrite: bool = False
+    _count: int = 0
+
+    def __enter__(self) -> "ImageOutput":
+        self._check(self._name(1))
+        return self
+
+    def _name(self, number: int) -> Path:
+        match = NUMBER.search(self.target.name)
+        if match is None:
+            return self.target
+        text = match[0] % number
+        return self.target.with_name(self.target.name[: match.start()] + text + self.target.name[match.end() :])
+
+    def _check(self, path: Path) -> None:
+        check_target(path, self.source.path, overwrite=self.overwrite)
+
+    def write(self, picture: Picture, pts: int, duration: int) -> None:
+        """Write the next frame. Raises OutputError."""
+        self._count += 1
+        path = self._name(self._count)
+        self._check(path)
+        turns = rotation_turns(self.source, picture.pix_fmt)
+        data = encoded(np.rot90(_rgb(picture), turns), path.suffix)
+        part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+        try:
+            part.write_bytes(data)
+            os.replace(part, path)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror}.", hint="Check the disk.") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and self._count > 1:
+            logger.warning("%s: the first %d pictures are there", self.target, self._count - 1)
+
+
+def _rgb(picture: Picture) -> np.ndarray:
+    """[H, W, 3], uint8 or uint16 over all its bits. picture: gbrp or gbrp10le."""
+    green, blue, red = picture.planes
+    rgb = np.stack([red, green, blue], -1)
+    if picture.bit_depth > 8:
+        return ((rgb.astype(np.uint32) * 65535 + 511) // 1023).astype(np.uint16)
+    return rgb
+
+
+def encoded(rgb: np.ndarray, suffix: str) -> bytes:
+    """An RGB picture [H, W, 3], uint8 or uint16, as the bytes of a PNG or JPEG file."""
+    deep = rgb.dtype == np.uint16
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb48le" if deep else "rgb24")
+    if suffix.lower() == ".png":
+        name, pix_fmt = "png", "rgb48be" if deep else "rgb24"
+        frame = frame.reformat(format=pix_fmt)
+    else:
+        name, pix_fmt = "mjpeg", "yuvj444p"
+        frame = frame.reformat(format=pix_fmt, dst_colorspace=5, dst_color_range=2)  # BT.601 over all bits, as JFIF has
+    context = cast(av.VideoCodecContext, av.CodecContext.create(name, "w"))
+    context.width, context.height, context.pix_fmt = frame.width, frame.height, pix_fmt
+    context.time_base = Fraction(1, 25)
+    if name == "mjpeg":
+        context.options = {"qmin": "1", "qmax": str(JPEG_QUALITY), "color_range": "pc"}
+    frame.pts, frame.time_base = 0, context.time_base
+    packets = [*context.encode(frame), *context.encode(None)]
+    return b"".join(bytes(packet) for packet in packets)
