@@ -1,10 +1,8 @@
-"""DiffST: any size and length in one step, strict folders, adapters, the full size, and that its stages learn."""
+"""DiffST: any size and length in one step, strict folders, adapters, and the full size."""
 
 import json
 from dataclasses import replace
 
-import av
-import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -14,48 +12,13 @@ from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.models import diffst
 from stvsr_cli.models.contract import Request
 from stvsr_cli.models.diffst.adapters import is_factor
-from stvsr_cli.models.diffst.config import FULL, SMALL, DiffSTConfig, Size
+from stvsr_cli.models.diffst.config import FULL, SMALL, DiffSTConfig
 from stvsr_cli.models.diffst.folder import read_base, write_folder
 from stvsr_cli.models.diffst.network import DiffSTNetwork, new_network, plain_transformer
 from stvsr_cli.models.step import run_window
-from stvsr_cli.train import diffst as stages
-from stvsr_cli.train import run
-from stvsr_cli.train.config import DataConfig, StageConfig
-from stvsr_cli.train.samples import Batch
-from stvsr_cli.train.stage import freeze_but, total
+from tests.tiny_diffst import OWN, TINY, clip, lively, tiny, write_wan
 
 CPU = torch.device("cpu")
-OWN = DiffSTConfig(
-    flow_widths=(4, 4, 4, 4), flow_radius=1, aggregation_width=8, guidance_frames=4, guidance_px=32, guidance_width=16,
-    guidance_depth=1, guidance_heads=2, guidance_tokens=3, lora_rank=2,
-)  # fmt: skip
-TINY = Size(
-    own=OWN,
-    transformer={
-        "num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 4, "out_channels": 4, "text_dim": 8,
-        "freq_dim": 16, "ffn_dim": 32, "num_layers": 2,
-    },
-    vae={
-        "base_dim": 4, "z_dim": 4, "dim_mult": [1, 2, 4], "num_res_blocks": 1, "temperal_downsample": [False, True],
-        "latents_mean": [0.1, -0.2, 0.0, 0.3], "latents_std": [0.5, 0.4, 0.6, 0.5],
-        "scale_factor_spatial": 4, "scale_factor_temporal": 2,
-    },
-)  # fmt: skip
-
-
-def lively(network: DiffSTNetwork) -> DiffSTNetwork:
-    """Fill what starts at zero, so that every part takes effect."""
-    generator = torch.Generator().manual_seed(3)
-    for name, parameter in network.named_parameters():
-        if not parameter.detach().any() and parameter.ndim > 1:
-            with torch.no_grad():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.02 if "flow" in name else 0.1))
-    return network
-
-
-def tiny(own: DiffSTConfig = OWN) -> DiffSTNetwork:
-    torch.manual_seed(0)
-    return lively(new_network(replace(TINY, own=own)))
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +35,7 @@ def model(folder):
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """Wan in diffusers' own layout, the transformer in shards."""
-    path = tmp_path_factory.mktemp("wan")
-    torch.manual_seed(1)
-    WanTransformer3DModel(**TINY.transformer).save_pretrained(path / "transformer", max_shard_size="30KB")
-    AutoencoderKLWan(**TINY.vae).save_pretrained(path / "vae")
-    return path
-
-
-def clip(num_frames=2, height=16, width=16, batch=1, seed=0):
-    return torch.rand(batch, num_frames, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return write_wan(tmp_path_factory.mktemp("wan"))
 
 
 @pytest.mark.parametrize(
@@ -350,116 +304,3 @@ def test_memory_grows_with_the_window_and_covers_the_frames_it_holds(model) -> N
     assert small < longer
     assert small < larger
     assert small > 2 * 4 * 9 * 3 * 80 * 112
-
-
-def batch(factor=2):
-    high = torch.nn.functional.interpolate(clip(3, 8, 8)[0], size=(64, 64), mode="bicubic").clamp(0, 1)[None]
-    low = torch.nn.functional.avg_pool2d(high[0, ::2], 4)[None]
-    return Batch(low, high, torch.zeros(1, 1, 2, 2, 16, 16), factor)
-
-
-def stage(name, **network):
-    return StageConfig(model="diffst", stage=name, data=DataConfig(sources=()), steps=1, network=network)
-
-
-WEIGHTS = {"pixel": 1.0, "divergence": 1e-4, "flow": 1.0, "between": 1.0, "latent": 1.0, "temporal": 0.3}
-
-
-@pytest.mark.parametrize("name", ["vae", "flow", "latent", "one_step"])
-def test_every_stage_lowers_its_losses_and_moves_its_own_parts(name) -> None:
-    torch.manual_seed(0)
-    network = lively(new_network(TINY))
-    parts = stages.STAGES[name].parts
-    freeze_but(network, parts)
-    before = {n: p.detach().clone() for n, p in network.named_parameters()}
-    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=2e-3)
-    data, values = batch(), []
-    for _ in range(4):
-        loss = total(stages.STAGES[name].losses(network, data, None), WEIGHTS)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        values.append(loss.item())
-    assert values[-1] < values[0]
-    moved = {n.split(".")[0] for n, p in network.named_parameters() if not torch.equal(p, before[n])}
-    assert moved == {part.rstrip(".") for part in parts}
-    assert bool((network.latents_std != torch.tensor(TINY.vae["latents_std"])).any()) == (name == "vae")
-
-
-def test_the_latent_loss_alone_reaches_context_aggregation_and_guidance() -> None:
-    network = tiny()
-    network.vae.requires_grad_(False)
-    network.transformer.enable_gradient_checkpointing()
-    network.train()
-    stages.latent_losses(network, batch(), None)["latent"].backward()
-    reached = {n for n, p in network.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
-    for name in ("aggregation.fuse.0.weight", "aggregation.refine.0.weight", "flow.finest.4.weight", "guidance.tokens"):
-        assert name in reached
-    assert all(f"transformer.blocks.{i}.attn2.to_k.weight" in reached for i in range(2))
-    assert not any(name.startswith("vae.") for name in reached)
-
-
-def test_a_stage_is_built_with_the_switches_it_asks_for(monkeypatch, base) -> None:
-    monkeypatch.setattr(stages, "SMALL", TINY)
-    monkeypatch.setattr(stages, "FULL", TINY)
-
-    def trained(name, **network):
-        built, _, _ = stages.build(stage(name, **network), None)
-        return built, {n for n, p in built.named_parameters() if p.requires_grad}
-
-    assert {n.split(".")[0] for n in trained("vae")[1]} == {"vae"}
-    built, names = trained("one_step", aggregation=False, guidance=False, gradient_checkpointing=True)
-    assert {n.split(".")[0] for n in names} == {"transformer"}
-    assert not built.use_aggregation
-    assert not built.use_guidance
-    assert built.transformer.gradient_checkpointing
-    built, names = trained("latent", base=str(base), finetune="lora", lora_rank=2)
-    assert all(is_factor(n) for n in names if n.startswith("transformer."))
-    assert any(n.startswith("guidance.") for n in names)
-    with pytest.raises(UsageError, match="unknown stage 'x'"):
-        stages.build(stage("x"), None)
-    with pytest.raises(UsageError, match="unknown network settings speed"):
-        stages.build(stage("flow", speed=2), None)
-    with pytest.raises(UsageError, match="stays as it is"):
-        stages.build(stage("vae", base=str(base)), None)
-
-
-def test_what_a_stage_exports_is_what_is_loaded(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(stages, "SMALL", TINY)
-    network, built, _ = stages.build(stage("one_step", lora_rank=2), None)
-    lively(network).latents_mean += 0.5
-    built.export(network, network.state_dict(), tmp_path / "one_step")
-    model = diffst.load(tmp_path / "one_step", CPU, torch.float32)
-    torch.testing.assert_close(model.network.latents_mean, network.latents_mean, rtol=1e-3, atol=1e-3)
-    with torch.inference_mode():
-        expected = network.eval()(clip(2, 16, 16), 2)[0].clamp(0, 1)
-    assert (run_window(model, clip(2, 16, 16), Request()) - expected).abs().mean() < 5e-3
-
-
-@pytest.fixture
-def footage(tmp_path):
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    picture = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-    with av.open(str(folder / "clip.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        for t in range(8):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.roll(picture, 2 * t, axis=1)), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return folder
-
-
-def test_stages_follow_each_other_through_the_loop(monkeypatch, footage, tmp_path) -> None:
-    monkeypatch.setattr(stages, "SMALL", TINY)
-    for name, extra in (("vae", ""), ("latent", 'start_from = "vae.safetensors"\n')):
-        config = tmp_path / f"{name}.toml"
-        config.write_text(
-            f'model = "diffst"\nstage = "{name}"\nsteps = 1\nbatch = 1\ncrop_px = 64\nkeyframes = 2\nprecision = "fp32"\n'
-            f"{extra}losses = {{ pixel = 1.0, latent = 1.0 }}\n[network]\nlora_rank = 2\n"
-            '[data]\nsources = ["."]\nphoto_share = 0.0\n'
-        )
-        run(config, data=footage, out=tmp_path / "out", cache=tmp_path / "cache")
-    model = diffst.load(tmp_path / "out" / "latent", CPU, torch.float32)
-    assert run_window(model, clip(), Request()).shape == (1, 3, 3, 64, 64)
