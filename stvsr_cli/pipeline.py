@@ -324,7 +324,7 @@ class _Run:
     def _upscaled(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
         """The model's output frames [3, H, W], timed."""
         job, loaded = self.job, self.loaded
-        detail = 1.0 if job.detail is None else job.detail
+        detail = loaded.model.traits.detail if job.detail is None else job.detail
         request = Request(fps_factor=job.fps_factor, detail=detail, seed=job.seed)
         batch = job.batch or auto_batch(self.plan.memory, loaded.device)
         runner = Runner(loaded.model, request, self.plan.tile, batch)

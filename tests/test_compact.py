@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from stvsr_cli.errors import ModelError
@@ -10,6 +11,7 @@ from stvsr_cli.models.compact.codec import enlarged_bilinearly
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import alpha_bar, clean_from_velocity
 from stvsr_cli.models.compact.motion import neighbour_motion
+from stvsr_cli.models.compact.expert import DetailedNetwork, adapted_names
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.layers.aggregation import flow_from_between, interleave
 from stvsr_cli.models.layers.flow import correlation
@@ -108,3 +110,30 @@ def test_enlargement_on_the_small_grid_is_the_bilinear_one(scale: int) -> None:
     frames = torch.rand(2, 3, 9, 7)
     expected = functional.interpolate(frames, scale_factor=scale, mode="bilinear", align_corners=False)
     assert torch.allclose(functional.pixel_shuffle(enlarged_bilinearly(frames, scale), scale), expected, atol=1e-6)
+
+
+def test_the_detail_expert_starts_without_effect_and_has_a_dial() -> None:
+    torch.manual_seed(0)
+    network = DetailedNetwork(CompactConfig())
+    frames = torch.rand(1, 2, 3, 32, 32)
+    with torch.no_grad():
+        nn.init.normal_(network.decoder.leave.weight, std=0.01)
+        plain, _ = network(frames, 2, plain=True)
+        assert torch.equal(network(frames, 2)[0], plain)
+        for up in network.expert.up:
+            nn.init.normal_(up, std=0.02)
+        assert not torch.allclose(network(frames, 2)[0], plain, atol=1e-3)
+        weights = dict(network.named_parameters())
+        name = network.expert.names[0]
+        none, half, full = (network.expert.merged(weights, s)[name] for s in (0.0, 0.5, 1.0))
+    assert torch.equal(none, weights[name])
+    assert torch.allclose(half, (none + full) / 2, atol=1e-6)
+
+
+def test_only_the_expert_learns_in_its_stage() -> None:
+    network = DetailedNetwork(CompactConfig())
+    output, _ = network(torch.rand(1, 2, 3, 32, 32), 2)
+    output.square().mean().backward()
+    assert network.expert.up[-1].grad is not None
+    assert set(network.expert.names) == set(adapted_names(network))
+    assert all(name.startswith(("denoiser.", "decoder.")) for name in network.expert.names)

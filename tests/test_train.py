@@ -175,7 +175,13 @@ def test_what_is_wrong_is_said(tmp_path: Path, sources: Path) -> None:
     with pytest.raises(InputError, match="no clip"):
         build_cache([empty], tmp_path / "cache")
     with pytest.raises(ModelError, match="cannot resume"):
-        run(write_config(tmp_path / "c.toml", "flow", 1), data=sources, out=tmp_path / "new", cache=tmp_path, resume=True)
+        run(
+            write_config(tmp_path / "c.toml", "flow", 1),
+            data=sources,
+            out=tmp_path / "new",
+            cache=tmp_path,
+            resume=True,
+        )
 
 
 def test_the_command_runs_a_stage_and_says_what_is_wrong(sources: Path, tmp_path: Path) -> None:

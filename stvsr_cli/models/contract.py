@@ -36,6 +36,8 @@ class Traits:
     """Default tile side in input pixels; 0: whole frames."""
     tile_overlap_px: int = 16
     """Input pixels two tiles share: at least what the receptive field needs, blended by a ramp."""
+    detail: float = 1.0
+    """Strength of the detail expert unless the user says otherwise."""
     wants_context: bool = False
     """Whether `Request.context` must hold the whole frames of the window while a tile is processed."""
 

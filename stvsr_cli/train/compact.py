@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from stvsr_cli.errors import UsageError
 from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.expert import DetailedNetwork
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.losses import Perceptual, charbonnier
@@ -33,9 +34,17 @@ def one_step_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module
     return losses
 
 
+def detail_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """Output against target, in pixels and in features; the intermediate frames are not the expert's business."""
+    losses = one_step_losses(network, batch, perceptual)
+    del losses["between"]
+    return losses
+
+
 STAGES: dict[str, Stage[CompactNetwork]] = {
     "flow": Stage(("flow.", "aggregation."), flow_losses),
     "one_step": Stage(("aggregation.", "encoder.", "denoiser.", "decoder."), one_step_losses),
+    "detail": Stage(("expert.",), detail_losses),
 }
 
 
@@ -48,7 +57,7 @@ def build(
     if config.network:
         raise UsageError(f"compact has no network settings, got {', '.join(config.network)}.")
     stage = STAGES[config.stage]
-    network = CompactNetwork(CompactConfig())
+    network = (DetailedNetwork if config.stage == "detail" else CompactNetwork)(CompactConfig())
     freeze_but(network, stage.parts)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, stage, perceptual_of(config, perceptual_weights)

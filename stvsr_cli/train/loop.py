@@ -39,6 +39,10 @@ def learning_rate(config: StageConfig, step: int) -> float:
     return low + (high - low) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
+NEW_PARTS = "expert."
+"""Prefix of parameters that a stage may add to the weights it starts from."""
+
+
 class Averaged:
     """Exponential moving average of the trained parameters."""
 
@@ -208,9 +212,11 @@ class Trainer:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load weights strictly. Raises ModelError if they are missing or do not fit."""
+    """Load weights strictly, but for an expert that starts anew. Raises ModelError if they do not fit."""
     try:
-        network.load_state_dict({name: tensor.float() for name, tensor in load_file(str(path)).items()})
+        tensors = {name: tensor.float() for name, tensor in load_file(str(path)).items()}
+        new = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(NEW_PARTS)}
+        network.load_state_dict(new | tensors)
     except (OSError, RuntimeError) as error:
         raise ModelError(f"{path}: {error}.", hint="Train the stage before this one first.") from error
 

@@ -118,9 +118,7 @@ class StepDataset(Dataset[Batch]):
         return max(places, key=lambda p: float(frame[p[0] : p[0] + side, p[1] : p[1] + side].std()))
 
     @staticmethod
-    def _augment(
-        low: np.ndarray, high: np.ndarray, flow: np.ndarray, rng: np.random.Generator
-    ) -> Sample:
+    def _augment(low: np.ndarray, high: np.ndarray, flow: np.ndarray, rng: np.random.Generator) -> Sample:
         """Mirror, transpose and reverse in time at random. Returns channels-first arrays."""
         flow = flow.astype(np.float32)
         if rng.random() < 0.5:

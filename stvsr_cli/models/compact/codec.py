@@ -97,7 +97,9 @@ class Decoder(nn.Module):
         batch, num_frames = frames.shape[:2]
         x = self.enter(torch.cat([latent, features], 1))
         x = self._propagate(x.unflatten(0, (batch, num_frames)), motion)
-        x = functional.leaky_relu(functional.pixel_shuffle(self.enlarge(self.blocks(x)), self.stride), SLOPE, inplace=True)
+        x = functional.leaky_relu(
+            functional.pixel_shuffle(self.enlarge(self.blocks(x)), self.stride), SLOPE, inplace=True
+        )
         x = functional.leaky_relu(self.detail(x), SLOPE, inplace=True)
         pixels = self.leave(x) + enlarged_bilinearly(frames.flatten(0, 1), self.scale)
         return functional.pixel_shuffle(pixels, self.scale).unflatten(0, (batch, num_frames))

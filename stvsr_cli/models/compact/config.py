@@ -35,6 +35,10 @@ class CompactConfig:
     """Feature channels of the flow pyramid at 1/2, 1/4, 1/8 and 1/16 of the input."""
     flow_radius: int = 3
     """Search radius of the flow's correlation, in positions of each level."""
+    detail_rank: int = 16
+    """Rank of the detail expert's adapters."""
+    detail: float = 1.0
+    """Strength of the detail expert unless the user says otherwise."""
     num_timesteps: int = 1000
     """Length of the diffusion schedule."""
     timestep: int = 399
@@ -43,6 +47,8 @@ class CompactConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.timestep < self.num_timesteps:
             raise ModelError(f"timestep={self.timestep} must lie in [0, {self.num_timesteps}).")
+        if not 0 <= self.detail <= 1:
+            raise ModelError(f"detail={self.detail} must lie in [0, 1].")
         if self.coarse_width % self.num_heads:
             raise ModelError(f"coarse_width={self.coarse_width} must be a multiple of num_heads={self.num_heads}.")
         if len(self.flow_widths) != 4:

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from stvsr_cli.errors import ModelError
 from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.expert import DetailExpert
 from stvsr_cli.models.compact.network import CompactNetwork, Initialised, Latent
 from stvsr_cli.models.contract import Request, Traits
 from stvsr_cli.models.layers.checkpoint import load_strict, read_tensors
 
+EXPERT = "expert."
+"""Prefix of the detail expert's tensors; weights may come without it."""
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 BYTES_PER_FRAME_PX, BYTES_PER_PX = 950, 1700
@@ -22,7 +25,9 @@ BYTES_PER_FRAME_PX, BYTES_PER_PX = 950, 1700
 class CompactModel:
     """Space-time super-resolution by the compact network; see `contract.OneStepModel`."""
 
-    def __init__(self, network: CompactNetwork, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, network: CompactNetwork, expert: DetailExpert | None, device: torch.device, dtype: torch.dtype
+    ) -> None:
         config = network.config
         self.traits = Traits(
             name="compact",
@@ -35,15 +40,28 @@ class CompactModel:
             join="crossfade",
             tile_px=0,
             tile_overlap_px=32,
+            detail=config.detail,
         )
         self.network = network
+        self._expert = expert
+        self._plain = {} if expert is None else {n: network.get_parameter(n).clone() for n in expert.names}
+        self._strength = 0.0
         self.device, self.dtype = device, dtype
+
+    def _set_detail(self, strength: float) -> None:
+        """Merge the detail expert at a strength, if it is not merged so already."""
+        if self._expert is None or strength == self._strength:
+            return
+        for name, weight in self._expert.merged(self._plain, strength).items():
+            self.network.get_parameter(name).data.copy_(weight)
+        self._strength = strength
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def initialise(self, frames: Tensor, request: Request) -> Initialised:
         """Insert intermediate frames by flow and fusion; frames: [B, T, 3, h, w] in [0, 1]."""
+        self._set_detail(request.detail)
         with self._autocast():
             return self.network.initialise(frames.to(self.device, torch.float32), request.fps_factor)
 
@@ -81,10 +99,17 @@ def load(weights: Path, device: torch.device, dtype: torch.dtype) -> CompactMode
     folder = weights if weights.is_dir() else weights.parent
     network = CompactNetwork(_read_config(folder / CONFIG_FILE))
     tensors = read_tensors(weights / WEIGHTS_FILE if weights.is_dir() else weights)
-    load_strict(network, {name: tensor.float() for name, tensor in tensors.items()}, what="the compact model")
+    own = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith(EXPERT)}
+    added = {name.removeprefix(EXPERT): tensor.float() for name, tensor in tensors.items() if name.startswith(EXPERT)}
+    load_strict(network, own, what="the compact model")
     network.eval().requires_grad_(False)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return CompactModel(network, device, dtype)
+    expert = None
+    if added:
+        expert = DetailExpert(network, network.config.detail_rank).to(device)
+        load_strict(expert, added, what="the compact model's detail expert", device=device)
+        expert.requires_grad_(False)
+    return CompactModel(network, expert, device, dtype)
 
 
 def write_config(config: CompactConfig, path: Path) -> None:

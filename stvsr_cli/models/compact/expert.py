@@ -1,0 +1,66 @@
+"""The detail expert: low-rank adapters on the denoiser and the decoder, whose strength the user sets.
+
+After the D-LoRA of DLoRAL (arXiv 2506.15591) and LoRA (arXiv 2106.09685): W + s B A. Merged before inference, so that
+it costs nothing there.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.network import CompactNetwork, Initialised
+
+PARTS = ("denoiser.", "decoder.")
+"""Prefixes of the parts the expert adapts."""
+SMALLEST_KERNEL = 3
+
+
+def adapted_names(network: CompactNetwork) -> list[str]:
+    """Names of the weights the expert adapts: all 3x3 convolutions of its parts."""
+    return [
+        f"{name}.weight"
+        for name, module in network.named_modules()
+        if name.startswith(PARTS) and isinstance(module, nn.Conv2d) and module.kernel_size[0] >= SMALLEST_KERNEL
+    ]
+
+
+class DetailExpert(nn.Module):
+    """Low-rank changes to the weights of a compact network; they start at zero."""
+
+    def __init__(self, network: CompactNetwork, rank: int) -> None:
+        super().__init__()
+        self.names = adapted_names(network)
+        weights = dict(network.named_parameters())
+        self.down = nn.ParameterList()
+        self.up = nn.ParameterList()
+        for name in self.names:
+            outputs, inputs = weights[name].flatten(1).shape
+            self.down.append(nn.Parameter(torch.randn(rank, inputs) / math.sqrt(inputs)))
+            self.up.append(nn.Parameter(torch.zeros(outputs, rank)))
+
+    def merged(self, weights: Mapping[str, Tensor], strength: float = 1.0) -> dict[str, Tensor]:
+        """The adapted weights by name, at a strength in [0, 1]. weights: the plain ones by name."""
+        return {
+            name: weights[name] + strength * (up @ down).view_as(weights[name])
+            for name, down, up in zip(self.names, self.down, self.up, strict=True)
+        }
+
+
+class DetailedNetwork(CompactNetwork):
+    """A compact network that runs with its detail expert at full strength; what the detail stage trains."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__(config)
+        self.expert = DetailExpert(self, config.detail_rank)
+
+    def forward(self, frames: Tensor, fps_factor: int, *, plain: bool = False) -> tuple[Tensor, Initialised]:
+        """Return the output frames and the initialised video; `plain` leaves the expert out."""
+        if plain:
+            return super().forward(frames, fps_factor)
+        weights = self.expert.merged(dict(self.named_parameters()))
+        result: tuple[Tensor, Initialised] = functional_call(self, weights, (frames, fps_factor), {"plain": True})
+        return result
