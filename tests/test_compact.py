@@ -10,8 +10,8 @@ from stvsr_cli.models.compact.blocks import temporal_shift
 from stvsr_cli.models.compact.codec import enlarged_bilinearly
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import alpha_bar, clean_from_velocity
-from stvsr_cli.models.compact.motion import neighbour_motion
 from stvsr_cli.models.compact.expert import DetailedNetwork, adapted_names
+from stvsr_cli.models.compact.motion import neighbour_motion
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.layers.aggregation import flow_from_between, interleave
 from stvsr_cli.models.layers.flow import correlation

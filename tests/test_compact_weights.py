@@ -12,8 +12,8 @@ from stvsr_cli.media.decode import decode
 from stvsr_cli.media.probe import probe
 from stvsr_cli.models.compact import CompactModel, load
 from stvsr_cli.models.contract import Request
-from stvsr_cli.models.stitch import Runner, upscale_shot
 from stvsr_cli.models.step import run_window
+from stvsr_cli.models.stitch import Runner, upscale_shot
 from stvsr_cli.weights import find_weights, verify
 from stvsr_cli.windows import TileConfig, WindowConfig
 
