@@ -9,9 +9,11 @@ import threading
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
+from stvsr_cli.color import to_rgb
 from stvsr_cli.errors import InputError
 from stvsr_cli.media.decode import decode
 from stvsr_cli.media.probe import probe
@@ -78,6 +80,39 @@ def test_other_pixel_formats_become_planar(tmp_path: Path, pix_fmt: str, codec: 
     assert picture.pix_fmt == target
     assert picture.planes[0].shape == (48, 64)
     assert picture.color.is_full_range == (pix_fmt in ("rgb24", "rgba", "yuvj420p"))
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "codec", "color"),
+    [("rgba", "png", None), ("ya8", "png", None), ("gbrap12le", "ffv1", None), ("yuva444p", "ffv1", (1, 1)),
+     ("yuva420p", "ffv1", (5, 1)), ("yuva422p10le", "ffv1", (1, 2)), ("yuva444p10le", "prores_ks", (1, 1))],
+)  # fmt: skip
+def test_transparency_is_laid_over_black(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pix_fmt: str, codec: str, color: tuple[int, int] | None
+) -> None:
+    shown = (160, 160, 160) if pix_fmt == "ya8" else (230, 120, 40)
+    path, size = (
+        tmp_path / "a.mov" if codec != "ffv1" else tmp_path / "a.mkv",
+        (19, 33) if codec == "ffv1" else (32, 48),
+    )
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width = size
+        stream.pix_fmt = pix_fmt
+        rgba = np.full((*size, 4), 128, np.uint8)
+        rgba[..., :3] = shown
+        frame = av.VideoFrame.from_ndarray(rgba, format="rgba")
+        if color is not None:
+            stream.codec_context.colorspace, stream.codec_context.color_range = color
+            frame = frame.reformat(format=pix_fmt, dst_colorspace=color[0], dst_color_range=color[1])
+            frame.colorspace, frame.color_range = color
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    picture = next(decode(probe(path))).picture
+    rgb = to_rgb([picture])[0].numpy()
+    assert rgb.shape == (3, *size)
+    assert np.abs(rgb - np.array(shown).reshape(3, 1, 1) / 255 * 128 / 255).max() < 0.02
+    assert caplog.text.count("laid over black") == 1
 
 
 def test_rotation_and_aspect_are_read(tmp_path: Path) -> None:
@@ -154,8 +189,6 @@ def test_inputs_that_are_no_video(tmp_path: Path) -> None:
 def test_sound_without_picture_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sound.m4a"
     whole = clip(tmp_path / "w.mp4", 5, audio_s=0.5)
-    import av
-
     with av.open(str(whole)) as source, av.open(str(path), "w", format="mp4") as target:
         stream = target.add_stream_from_template(source.streams.audio[0])
         for packet in source.demux(source.streams.audio[0]):

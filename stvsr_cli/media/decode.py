@@ -113,6 +113,8 @@ def _timed(info: VideoInfo, first: int, threads: int) -> Iterator[tuple[int, Pic
     last: int | None = None
     repaired = False
     for frame in _raw(info, first, threads):
+        if last is None and is_transparent(frame):
+            logger.warning("%s: what is transparent is laid over black", info.path)
         duration = frame.duration or info.frame_ticks
         starts_over = frame.pts is not None and clock.restarts(frame.pts)
         pts = None if frame.pts is None else clock.follow(frame.pts, duration)
@@ -177,7 +179,7 @@ def nearest_planar(frame: av.VideoFrame) -> str:
     if known in PLANAR:
         return known
     deep = "10le" if max((c.bits for c in frame.format.components), default=8) > 8 else ""
-    if frame.format.is_rgb or name == "pal8":
+    if frame.format.is_rgb or name == "pal8" or name.startswith("xyz"):
         return f"gbrp{deep}"
     if len(frame.format.components) <= 2:
         return f"gray{deep}"
@@ -188,28 +190,48 @@ def nearest_planar(frame: av.VideoFrame) -> str:
 
 
 def picture_of(frame: av.VideoFrame, info: VideoInfo) -> Picture:
-    """The frame's pixels as planes; converted and brought to the video's size where they differ."""
+    """The frame's pixels as planes; laid over black, converted and brought to the video's size where they differ."""
     target = nearest_planar(frame)
+    color = replace(info.color, matrix=0, range=2) if target.startswith("gbrp") else info.color
+    # FFmpeg has no planar gray with transparency; for gray, green is the same.
+    has_alpha, read = is_transparent(frame), target.replace("gray", "gbrp")
+    needed = read.replace("yuv", "yuva").replace("gbrp", "gbrap") if has_alpha else target
     size = (info.width, info.height)
-    if any(c.is_alpha for c in frame.format.components):
-        frame = _on_black(frame)
-    if frame.format.name.replace("yuvj", "yuv") != target or (frame.width, frame.height) != size:
-        frame = frame.reformat(width=size[0], height=size[1], format=target)
-    wide = target.endswith("10le")
+    if frame.format.name.replace("yuvj", "yuv") != needed or (frame.width, frame.height) != size:
+        frame = frame.reformat(width=size[0], height=size[1], format=needed)
+    planes = _planes(frame)
+    if has_alpha:
+        planes = _on_black(planes[:1] if target.startswith("gray") else planes[:3], planes[3], target, color)
+    return Picture(tuple(planes), target, color)
+
+
+def is_transparent(frame: av.VideoFrame) -> bool:
+    """Whether the frame's format has room for transparency."""
+    return any(component.is_alpha for component in frame.format.components)
+
+
+def _planes(frame: av.VideoFrame) -> list[np.ndarray]:
+    """Copies of a frame's planes, [H, W] each."""
+    wide = frame.format.components[0].bits > 8
     planes = []
     for plane in frame.planes:
         row = plane.line_size // (2 if wide else 1)
         data = np.frombuffer(memoryview(plane), dtype=np.uint16 if wide else np.uint8)
         planes.append(data[: row * plane.height].reshape(plane.height, row)[:, : plane.width].copy())
-    if target.startswith("gbrp"):
-        return Picture(tuple(planes), target, replace(info.color, matrix=0, range=2))
-    return Picture(tuple(planes), target, info.color)
+    return planes
 
 
-def _on_black(frame: av.VideoFrame) -> av.VideoFrame:
-    """Lay a picture with transparency over black."""
-    rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
-    rgb = (rgba[..., :3] * rgba[..., 3:] + 127) // 255
-    flat = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb.astype(np.uint8)), format="rgb24")
-    flat.pts, flat.time_base = frame.pts, frame.time_base
+def _on_black(planes: list[np.ndarray], alpha: np.ndarray, pix_fmt: str, color: ColorTags) -> list[np.ndarray]:
+    """Lay planes of a format of `PLANAR` over black, in code values. alpha: [H, W], all bits set where opaque."""
+    depth = 10 if pix_fmt.endswith("10le") else 8
+    black = 0 if color.is_full_range else 16 << (depth - 8)
+    neutral = 1 << (depth - 1)
+    share = alpha.astype(np.float32) / (2**depth - 1)
+    flat = []
+    for number, plane in enumerate(planes):
+        empty = neutral if number and pix_fmt.startswith("yuv") else black
+        steps = [-(-whole // part) for whole, part in zip(share.shape, plane.shape, strict=True)]
+        margins = [(0, part * step - whole) for whole, part, step in zip(share.shape, plane.shape, steps, strict=True)]
+        blocks = np.pad(share, margins, mode="edge").reshape(plane.shape[0], steps[0], plane.shape[1], steps[1])
+        flat.append((empty + (plane.astype(np.float32) - empty) * blocks.mean((1, 3))).round().astype(plane.dtype))
     return flat
