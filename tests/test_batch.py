@@ -89,6 +89,17 @@ def test_a_file_that_raises_anything_stops_no_other(three, tmp_path, monkeypatch
     assert entries[0].why == "RuntimeError: a fault" and entries[0].exit_code == 1
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interruption_ends_the_batch_and_frees_the_claims(three, tmp_path, monkeypatch, jobs):
+    def interrupted(job, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "upscale", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(find_items([three], tmp_path / "out"), job(), BatchConfig(folder=tmp_path / "out", jobs=jobs))
+    assert tree(tmp_path / "out") == []
+
+
 def test_fail_fast_starts_no_further_file(three, tmp_path):
     result = run(three, tmp_path / "out", "--fail-fast", "--report", tmp_path / "r.json")
     assert result.exit_code == 7
