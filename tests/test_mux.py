@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -246,6 +247,50 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
             for frame in decode(info):
                 out.write(frame.picture, frame.pts, frame.duration)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a:b.mp4", "100%03d.mkv", "é" * 125 + ".mkv", "-.mov", "\udcfe.nut"])
+def test_any_name_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy(BUNNY, Path(name), factor=1, end=Fraction(1, 5))
+    assert os.listdir(tmp_path) == [name]
+    assert len(read_frames(Path(os.path.abspath(name)))[0]) == 5
+
+
+def test_a_container_of_constant_rate_has_the_rate(tmp_path: Path) -> None:
+    result = copy(BUNNY, tmp_path / "o.avi")
+    assert result.average_rate == 50
+    assert len(read_frames(tmp_path / "o.avi")[0]) == result.num_frames == 100
+
+
+def test_a_folder_that_vanishes_is_said(tmp_path: Path) -> None:
+    folder, info = tmp_path / "f", probe(BUNNY)
+    folder.mkdir()
+    with pytest.raises(OutputError, match="cannot be finished|failed") as failure:
+        with OutputFile(folder / "o.mkv", info, spec_of(info, 1, LOSSLESS), LOSSLESS) as out:
+            out.write(next(decode(info)).picture, 0, 512)
+            out._verify = lambda: shutil.rmtree(folder)
+    assert failure.value.hint
+
+
+@pytest.mark.parametrize("target", ["o.mp4", "o.mov", "o.mkv"])
+def test_a_timecode_track_is_no_obstacle(tmp_path: Path, target: str) -> None:
+    ffmpeg(tmp_path, "-i", BUNNY, "-c", "copy", "-timecode", "01:00:00:00", "s.mov")
+    result = copy(tmp_path / "s.mov", tmp_path / target)
+    assert result.num_frames in (100, 101)
+    assert "audio" in [stream.kind for stream in result.streams]
+
+
+@pytest.mark.parametrize("target", ["o.mp4", "o.mkv"])
+def test_the_video_keeps_its_own_tags(tmp_path: Path, target: str) -> None:
+    ffmpeg(tmp_path, "-i", BUNNY, "-c", "copy", "-metadata:s:v:0", "language=swe", "-metadata:s:v:0", "title=Angle 2",
+           "-disposition:v:0", "default+original", "s.mkv")  # fmt: skip
+    copy(tmp_path / "s.mkv", tmp_path / target, factor=1, end=Fraction(1, 5))
+    with av.open(str(tmp_path / target)) as container:
+        video = container.streams.video[0]
+        assert video.language == "swe"
+        assert "Angle 2" in video.metadata.values()
+        assert video.disposition & av.stream.Disposition.default
 
 
 def test_encoders_are_listed() -> None:

@@ -34,6 +34,7 @@ class Companions:
     def __init__(
         self, info: VideoInfo, output: "av.container.OutputContainer", *, start: Fraction, end: Fraction | None
     ) -> None:
+        """info: the source. output: has its video stream already, as the first. start, end: seconds of the source."""
         self._output = output
         self._start, self._end = start, end
         self._inputs: list[av.container.InputContainer] = []
@@ -49,12 +50,17 @@ class Companions:
                 verb = "dropped" if plan.action == "drop" else "converted"
                 logger.warning("%s stream %d is %s: %s", kind, plan.index, verb, plan.why)
         origin = info.origin + start
-        self._open(info, [p for p in plans if p.action != "drop"], origin)
+        try:
+            self._open(info, [p for p in plans if p.action != "drop"], origin)
+        except BaseException:
+            self.close()
+            raise
 
     def _open(self, info: VideoInfo, plans: list[Plan], origin: Fraction) -> None:
         source = open_input(info.path, remote=info.remote)
         self._inputs.append(source)
         _copy_metadata(source, self._output, origin, self._end and self._end - self._start)
+        _copy_tags(source.streams[info.stream_index], self._output.streams[0])
         routes: dict[int, _Route] = {}
         texts: list[int] = []
         for plan in plans:

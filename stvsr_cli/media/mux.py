@@ -26,7 +26,7 @@ from stvsr_cli.media.encode import (
     find_encoder,
     to_av,
 )
-from stvsr_cli.media.probe import ColorTags, VideoInfo, open_input
+from stvsr_cli.media.probe import ColorTags, VideoInfo, location, open_input
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,10 @@ FORMATS = {
     ".nut": "nut",
 }
 """Containers by suffix."""
+MAX_NAME_BYTES = 255
+"""Length of a file's name that file systems allow."""
+CONSTANT_RATE = frozenset({"avi"})
+"""Containers that count frames instead of keeping times."""
 INTERLEAVE_S = Fraction(1, 2)
 """How far sound and the rest are written ahead of the video."""
 
@@ -85,7 +89,7 @@ class OutputFile:
         check_target(target, source.path, overwrite=overwrite)
         container_format(target)
         find_encoder(encoder.codec)
-        self._part = part or target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
+        self._part = part or part_path(target)
         self._origin = round((source.origin + spec.start) / spec.time_base)
         self._count = 0
         self._copies = False
@@ -110,13 +114,18 @@ class OutputFile:
         try:
             self._stream = add_video(self._container, self.source, spec, self.encoder)
             self._companions = Companions(self.source, self._container, start=spec.start, end=spec.end)
-            self._stream.codec_context.open()
-            self._container.start_encoding()
+            try:
+                self._stream.codec_context.open()
+                self._container.start_encoding()
+            except BaseException:
+                self._companions.close()
+                raise
         except (av.error.FFmpegError, ValueError, OSError) as error:
             raise self._failure(error, f"{self.encoder.codec} in {self.target.suffix} cannot be set up") from error
 
     def _create(self) -> "av.container.OutputContainer":
-        return av.open(str(self._part), "w", format=container_format(self.target), options=_muxer_options(self.target))
+        form, options = container_format(self.target), _muxer_options(self.target)
+        return av.open(location(self._part), "w", format=form, options=options)
 
     def write(self, picture: Picture, pts: int, duration: int) -> None:
         """Hand over the next frame. pts, duration: ticks of `spec.time_base`, counted as in the source."""
@@ -189,9 +198,13 @@ class OutputFile:
         finally:
             self._companions.close()
         self._verify()
-        with open(self._part, "rb+") as handle:
-            os.fsync(handle.fileno())
-        self._rename()
+        try:
+            with open(self._part, "rb+") as handle:
+                os.fsync(handle.fileno())
+            self._rename()
+            sync_folder(self.target.parent)
+        except OSError as error:
+            raise self._failure(error, f"{self.target} cannot be finished") from error
 
     def _close(self) -> None:
         self._companions.close()
@@ -250,7 +263,8 @@ def add_video(
     context = stream.codec_context
     stream.width, stream.height = spec.width, spec.height
     stream.pix_fmt = encoder_format(encoder.codec, spec.pix_fmt)
-    stream.time_base = context.time_base = spec.time_base
+    context.time_base = spec.time_base
+    stream.time_base = 1 / spec.rate if container.format.name in CONSTANT_RATE else spec.time_base
     context.sample_aspect_ratio = source.sample_aspect_ratio
     context.color_range, context.colorspace = spec.color.range, spec.color.matrix
     context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
@@ -259,6 +273,25 @@ def add_video(
     if source.rotation:
         stream.set_display_rotation(source.rotation)
     return stream
+
+
+def part_path(target: Path) -> Path:
+    """A new name beside the target for what is not finished, no longer than a name may be."""
+    tail = f".{secrets.token_hex(4)}.part{target.suffix}"
+    stem = os.fsencode(target.stem)[: MAX_NAME_BYTES - len(os.fsencode(tail)) - 1]
+    return target.with_name(f".{stem.decode(errors='ignore')}{tail}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's entries on disk to stay, where the system can."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(number)
 
 
 def supported_codecs(target: Path) -> tuple[str, frozenset[str]]:

@@ -23,7 +23,7 @@ import av.error
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.decode import Picture
 from stvsr_cli.media.encode import EncoderConfig, Packet, to_av
-from stvsr_cli.media.mux import OutputSpec, add_video, container_format
+from stvsr_cli.media.mux import OutputSpec, add_video, container_format, sync_folder
 from stvsr_cli.media.probe import VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -188,18 +188,6 @@ def _before(stamps: list[int], delay: int) -> list[int]:
     if len(stamps) > delay:
         return [stamps[i] - step for i in range(delay)]
     return [stamps[0] - step * (delay - i) for i in range(delay)]
-
-
-def sync_folder(folder: Path) -> None:
-    """Put a folder's entries on disk to stay, where the system can."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(number)
 
 
 def _opened(path: Path) -> BinaryIO:
