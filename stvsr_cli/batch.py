@@ -10,13 +10,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stvsr_cli import __version__, pipeline
 from stvsr_cli.claims import claimed
+from stvsr_cli.ends import EndsConfig, upscale_between
 from stvsr_cli.errors import Interrupted, OutputError, StvsrError, UsageError
 from stvsr_cli.inputs import Item, make_folder
+from stvsr_cli.media.images import ImageSource, is_image
 from stvsr_cli.media.measure import measure
 from stvsr_cli.media.probe import probe
 from stvsr_cli.models.contract import OneStepModel
@@ -166,9 +169,13 @@ class _Batch:
             return self._make(number, item, job)
 
     def _make(self, number: int, item: Item, job: Job) -> Entry:
-        pipeline.probe_early(job)
+        tell = partial(self._tell, number, item)
         begin = time.perf_counter()
-        report = pipeline.upscale(job, loaded=self._model(), progress=lambda p: self._tell(number, item, p))
+        if is_image(job.input):
+            report = upscale_between(job, EndsConfig(), loaded=self._model(), progress=tell)
+        else:
+            pipeline.probe_early(job)
+            report = pipeline.upscale(job, loaded=self._model(), progress=tell)
         spent = time.perf_counter() - begin
         fps = round(report.frames_out / max(spent, 1e-9), 3)
         return self._entry(item, DONE, frames_in=report.frames_in, frames_out=report.frames_out, fps=fps)
@@ -257,6 +264,8 @@ def is_complete(job: Job) -> bool:
     The frames are counted in the file, since the header of one that was cut off still promises them all.
     Raises InputError if the input cannot be read, UsageError if the job cannot be done.
     """
+    if is_image(job.input):
+        return _is_complete_image(job)
     info = probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url)
     try:
         probe(job.output)
@@ -276,6 +285,16 @@ def is_complete(job: Job) -> bool:
         return length is not None and found.num_frames > 0
     wanted = info.num_frames * job.fps_factor
     return abs(found.num_frames - wanted) <= max(2 * job.fps_factor, wanted // 20)
+
+
+def _is_complete_image(job: Job) -> bool:
+    source = ImageSource([job.input], job.input).info
+    try:
+        found = ImageSource([job.output], job.output).info
+    except StvsrError as error:
+        logger.debug("%s: %s", job.output, error)
+        return False
+    return (found.width, found.height) == output_size(source, job)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

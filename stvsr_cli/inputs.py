@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stvsr_cli.errors import InputError, OutputError, UsageError
+from stvsr_cli.media.images import is_image
 from stvsr_cli.media.mux import FORMATS
 
 SUFFIXES = frozenset(
@@ -110,7 +111,8 @@ def _check_distinct(items: Sequence[Item]) -> None:
 
 def target_name(source: Path, template: str, values: dict[str, str]) -> str:
     """The output's name by a template such as "{stem}_x4{suffix}"; one name without folders. Raises UsageError."""
-    suffix = source.suffix.lower() if source.suffix.lower() in FORMATS else FALLBACK_SUFFIX
+    kept = source.suffix.lower() in FORMATS or is_image(source)
+    suffix = source.suffix.lower() if kept else FALLBACK_SUFFIX
     known = {**values, "stem": source.stem, "suffix": suffix}
     try:
         parts = list(string.Formatter().parse(template))

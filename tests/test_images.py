@@ -94,6 +94,23 @@ def test_one_picture_becomes_one_picture(tmp_path, suffix):
     assert abs(small - pattern(0, 49, 33)).mean() < 6
 
 
+def test_several_pictures_are_a_batch_of_single_ones(tmp_path):
+    for name in ("a.png", "b.png", "c.jpg"):
+        picture(tmp_path / name, pattern(0, 32, 32))
+    common = ["upscale", "--model", "linear", "--scale", "2", "-q"]
+
+    def run(*arguments):
+        return CliRunner().invoke(app, [*common, *map(str, arguments)]).exit_code
+
+    assert run(tmp_path / "a.png", tmp_path / "c.jpg", tmp_path / "out") == 0
+    assert names(tmp_path / "out") == ["a.png", "c.jpg"] and read(tmp_path / "out" / "c.jpg").shape == (64, 64, 3)
+    before = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    (tmp_path / "out" / "b.png").write_bytes(b"half a picture")
+    assert run(f"{tmp_path}/*.png", tmp_path / "out", "--skip-existing") == 0
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == before
+    assert read(tmp_path / "out" / "b.png").shape == (64, 64, 3)
+
+
 def test_deep_pictures_stay_deep(tmp_path):
     ramp = np.broadcast_to(np.arange(64, dtype=np.uint16)[None, :, None] * 1024, (32, 64, 3))
     source = picture(tmp_path / "a.png", np.ascontiguousarray(ramp))

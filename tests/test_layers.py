@@ -31,7 +31,7 @@ ABOVE = {
     "pipeline": {"errors", "timeline", "windows", "media", "color", "models", "weights", "plan", "ahead"},
     "claims": set(),
     "inputs": {"errors", "media"},
-    "batch": {"errors", "media", "models", "plan", "pipeline", "claims", "inputs"},
+    "batch": {"errors", "media", "models", "plan", "pipeline", "claims", "inputs", "ends"},
     "ends": {"errors", "media", "models", "plan", "pipeline", "inputs"},
     "train": {"errors", "windows", "media", "color", "models", "weights", "train"},
     "quality": {"errors", "media", "color", "quality"},

@@ -72,6 +72,7 @@ def upscale(
     shown = "none" if dry_run or (quiet and progress == "auto") else progress
     with displayed(shown, -1 if quiet else verbose) as display, reported(traceback=traceback):
         from stvsr_cli.ends import EndsConfig, is_between
+        from stvsr_cli.inputs import is_pattern
         from stvsr_cli.media.encode import EncoderConfig
         from stvsr_cli.models.registry import ModelOptions
         from stvsr_cli.plan import Job
@@ -93,7 +94,7 @@ def upscale(
             encoder=EncoderConfig(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, options=options, threads=threads),
         )  # fmt: skip
         between = EndsConfig(format=format, rate=parse_scale(fps, "--fps"))
-        if len(inputs) == 1 and is_between(job.input, job.output, between):
+        if len(inputs) == 1 and not is_pattern(inputs[0]) and is_between(job.input, job.output, between):
             if several.skip_existing or several.report is not None:
                 raise UsageError("--skip-existing and --report are for video files.", hint="Leave them out.")
             if dry_run:
