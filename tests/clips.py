@@ -74,7 +74,7 @@ def make_video(
         for i, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             if color is not None:
-                frame = frame.reformat(format=pix_fmt, dst_colorspace=color[0], dst_color_range=color[1])
+                frame = frame.reformat(format=pix_fmt, dst_colorspace=color[0], dst_color_range=color[1], threads=1)
                 frame.colorspace, frame.color_range = color
             frame.pts, frame.time_base = (stamps[i] if stamps is not None else i), base
             container.mux(stream.encode(frame))

@@ -104,7 +104,7 @@ def test_transparency_is_laid_over_black(
         frame = av.VideoFrame.from_ndarray(rgba, format="rgba")
         if color is not None:
             stream.codec_context.colorspace, stream.codec_context.color_range = color
-            frame = frame.reformat(format=pix_fmt, dst_colorspace=color[0], dst_color_range=color[1])
+            frame = frame.reformat(format=pix_fmt, dst_colorspace=color[0], dst_color_range=color[1], threads=1)
             frame.colorspace, frame.color_range = color
         container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -74,6 +74,18 @@ def test_a_cut_from_black_is_found(tmp_path: Path) -> None:
     assert cuts_of(tmp_path / "b.mp4", pictures) == [0, 6]
 
 
+@pytest.mark.parametrize("levels", [(60, 180), (16, 60), (235, 128)])
+def test_a_cut_between_plain_pictures_is_found(tmp_path: Path, levels: tuple[int, int]) -> None:
+    pictures = [np.full((SIZE[1], SIZE[0], 3), level, np.uint8) for level in levels for _ in range(6)]
+    assert cuts_of(tmp_path / "p.mp4", pictures) == [0, 6]
+
+
+def test_a_plain_flash_and_a_plain_fade_are_no_cuts(tmp_path: Path) -> None:
+    levels = [16] * 6 + [240] + [16] * 6 + list(range(16, 240, 16)) + [240] * 4
+    pictures = [np.full((SIZE[1], SIZE[0], 3), level, np.uint8) for level in levels]
+    assert cuts_of(tmp_path / "p.mp4", pictures) == [0]
+
+
 def test_shots_of_two_frames_are_found(tmp_path: Path) -> None:
     pictures = scene(1, 5) + scene(2, 2) + scene(3, 2) + scene(4, 5)
     assert cuts_of(tmp_path / "m.mp4", pictures) == [0, 5, 7, 9]

@@ -12,6 +12,7 @@ import numpy as np
 
 from stvsr_cli.errors import InputError
 from stvsr_cli.media.continuity import Continuity
+from stvsr_cli.media.hdr import dynamic_kinds
 from stvsr_cli.media.probe import ColorTags, VideoInfo, open_input
 
 logger = logging.getLogger(__name__)
@@ -113,8 +114,8 @@ def _timed(info: VideoInfo, first: int, threads: int) -> Iterator[tuple[int, Pic
     last: int | None = None
     repaired = False
     for frame in _raw(info, first, threads):
-        if last is None and is_transparent(frame):
-            logger.warning("%s: what is transparent is laid over black", info.path)
+        if last is None:
+            _tell_losses(frame, info)
         duration = frame.duration or info.frame_ticks
         starts_over = frame.pts is not None and clock.restarts(frame.pts)
         pts = None if frame.pts is None else clock.follow(frame.pts, duration)
@@ -127,6 +128,14 @@ def _timed(info: VideoInfo, first: int, threads: int) -> Iterator[tuple[int, Pic
             clock.reach(pts + duration)
         last = pts
         yield pts, picture_of(frame, info), duration
+
+
+def _tell_losses(frame: av.VideoFrame, info: VideoInfo) -> None:
+    """Say what comes with the video that is not kept."""
+    if is_transparent(frame):
+        logger.warning("%s: what is transparent is laid over black", info.path)
+    for kind in dynamic_kinds(frame):
+        logger.warning("%s: the %s metadata is dropped; it describes another picture", info.path, kind)
 
 
 def _raw(info: VideoInfo, first: int, threads: int) -> Iterator[av.VideoFrame]:
@@ -198,7 +207,8 @@ def picture_of(frame: av.VideoFrame, info: VideoInfo) -> Picture:
     needed = read.replace("yuv", "yuva").replace("gbrp", "gbrap") if has_alpha else target
     size = (info.width, info.height)
     if frame.format.name.replace("yuvj", "yuv") != needed or (frame.width, frame.height) != size:
-        frame = frame.reformat(width=size[0], height=size[1], format=needed)
+        # libswscale's own threads now and then spoil a few pixels between two slices, and save no time.
+        frame = frame.reformat(width=size[0], height=size[1], format=needed, threads=1)
     planes = _planes(frame)
     if has_alpha:
         planes = _on_black(planes[:1] if target.startswith("gray") else planes[:3], planes[3], target, color)

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Generic, TypeVar
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
 
 import av
 import av.error
@@ -14,6 +15,7 @@ import numpy as np
 
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.decode import PLANAR, Picture
+from stvsr_cli.media.hdr import PARAMETERS, Hdr
 from stvsr_cli.media.probe import VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,24 @@ class Packet:
     duration: int
     keyframe: bool
     data: bytes
+
+
+class Output(Protocol):
+    """Takes frames: a context manager that finishes on leaving."""
+
+    def __enter__(self) -> Self:
+        """Open it."""
+        ...
+
+    def write(self, picture: Picture, pts: int, duration: int) -> None:
+        """Take the next frame. pts, duration: ticks of the specification's time base."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish it, or give it up after an error."""
+        ...
 
 
 def encoders() -> list[str]:
@@ -111,8 +131,8 @@ def encoder_format(codec: str, pix_fmt: str) -> str:
     return PACKED[pix_fmt] if offered and pix_fmt not in offered and pix_fmt in PACKED else pix_fmt
 
 
-def encoder_options(config: EncoderConfig) -> dict[str, str]:
-    """The options of a configuration as the encoder wants them."""
+def encoder_options(config: EncoderConfig, hdr: Hdr | None = None) -> dict[str, str]:
+    """The options of a configuration as the encoder wants them. hdr: metadata it is to write, where it can."""
     options: dict[str, str] = {}
     crf = config.crf if config.crf is not None else DEFAULT_CRF.get(config.codec)
     if crf is not None:
@@ -122,6 +142,11 @@ def encoder_options(config: EncoderConfig) -> dict[str, str]:
     if config.codec == "libvpx-vp9":
         options["b"] = "0"
     options.update(config.options)
+    if hdr is not None and config.codec in PARAMETERS:
+        name = PARAMETERS[config.codec][0]
+        given = options.get(name, "")
+        added = [f"{key}={value}" for key, value in hdr.parameters(config.codec).items() if f"{key}=" not in given]
+        options[name] = ":".join([given, *added] if given else added)
     return options
 
 
@@ -133,6 +158,7 @@ def to_av(picture: Picture, pts: int, duration: int, time_base: Fraction) -> av.
         row = plane.line_size // source.itemsize
         target = np.frombuffer(memoryview(plane), dtype=source.dtype)[: row * plane.height].reshape(plane.height, row)
         target[:, : plane.width] = source
+        target[:, plane.width :] = source[:, -1:]  # encoders may look beyond the border; what is there must not vary
     frame.pts, frame.duration, frame.time_base = pts, duration, time_base
     frame.color_range = picture.color.range
     frame.colorspace = picture.color.matrix

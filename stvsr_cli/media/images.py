@@ -202,10 +202,12 @@ def encoded(rgb: np.ndarray, suffix: str) -> bytes:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb48le" if deep else "rgb24")
     if suffix.lower() == ".png":
         name, pix_fmt = "png", "rgb48be" if deep else "rgb24"
-        frame = frame.reformat(format=pix_fmt)
+        frame = frame.reformat(format=pix_fmt, threads=1)
     else:
         name, pix_fmt = "mjpeg", "yuvj444p"
-        frame = frame.reformat(format=pix_fmt, dst_colorspace=5, dst_color_range=2)  # BT.601 over all bits, as JFIF has
+        frame = frame.reformat(
+            format=pix_fmt, dst_colorspace=5, dst_color_range=2, threads=1
+        )  # BT.601 over all bits, as JFIF has
     context = cast(av.VideoCodecContext, av.CodecContext.create(name, "w"))
     context.width, context.height, context.pix_fmt = frame.width, frame.height, pix_fmt
     context.time_base = Fraction(1, 25)

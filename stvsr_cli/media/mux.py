@@ -135,7 +135,7 @@ class OutputFile:
         picture, pts, duration = item
         frame = to_av(picture, pts, duration, self.spec.time_base)
         if self._stream.pix_fmt != frame.format.name:
-            frame = frame.reformat(format=self._stream.pix_fmt)  # the same samples, packed
+            frame = frame.reformat(format=self._stream.pix_fmt, threads=1)  # the same samples, packed
         try:
             self._container.mux(self._stream.encode(frame))
             self._companions.copy_until((pts + duration) * self.spec.time_base + INTERLEAVE_S)
@@ -268,7 +268,7 @@ def add_video(
     context.sample_aspect_ratio = source.sample_aspect_ratio
     context.color_range, context.colorspace = spec.color.range, spec.color.matrix
     context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
-    context.options = encoder_options(encoder)
+    context.options = encoder_options(encoder, source.hdr)
     context.thread_count = encoder.threads
     if source.rotation:
         stream.set_display_rotation(source.rotation)

@@ -11,6 +11,7 @@ import av
 import av.error
 
 from stvsr_cli.errors import InputError
+from stvsr_cli.media.hdr import Hdr, read_hdr
 
 UNSPECIFIED = 2
 """FFmpeg's number for an unspecified matrix, primaries or transfer function (ISO/IEC 23091-2)."""
@@ -94,6 +95,8 @@ class VideoInfo:
     num_chapters: int
     origin: Fraction
     """The file's own start in seconds: all streams' times count from here."""
+    hdr: Hdr | None = None
+    """Static HDR metadata of the first frame."""
     remote: bool = False
     """Whether `path` is a URL that was allowed."""
 
@@ -235,6 +238,7 @@ def describe(
             transfer=int(first.color_trc),
         ),
         interlaced=bool(first.interlaced_frame),
+        hdr=read_hdr(first),
         codec=context.name,
         streams=tuple(_stream_info(s) for s in container.streams if s.index != stream.index),
         num_chapters=len(container.chapters()),

@@ -77,7 +77,7 @@ class SegmentWriter:
         self._durations[pts] = duration
         frame = to_av(picture, pts - self._origin, duration, self._spec.time_base)
         if self._stream.pix_fmt != frame.format.name:
-            frame = frame.reformat(format=self._stream.pix_fmt)  # the same samples, packed
+            frame = frame.reformat(format=self._stream.pix_fmt, threads=1)  # the same samples, packed
         self._encode(frame)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:

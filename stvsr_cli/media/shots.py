@@ -4,11 +4,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 
 from stvsr_cli.media.decode import Frame, Picture
 
+Pixels = TypeVar("Pixels")
 GRID = (32, 48)
 """Rows and columns to which brightness is reduced."""
 REACH = (10, 16)
@@ -17,6 +20,8 @@ FAINT = 1e-3
 """Variance below which structure is as good as none, so that black frames are like each other."""
 LEAST_CHANGE = 0.02
 """Mean change of brightness, of 1, below which nothing is a cut."""
+PLAIN_CHANGE = 0.08
+"""Change of brightness, of 1, that makes two pictures without structure different."""
 STANDS_OUT = 1.5
 """By how much a cut's change exceeds the changes around it."""
 SAMPLES = 8
@@ -94,7 +99,10 @@ def _layout(picture: Picture) -> np.ndarray:
 
 
 def _change(a: np.ndarray, b: np.ndarray) -> _Change:
-    return _Change(1 - _best_correlation(a, b), float(np.abs(a - b).mean()))
+    brightness = float(np.abs(a - b).mean())
+    if max(a.var(), b.var()) < FAINT:  # two plain pictures have only their brightness to tell them apart
+        return _Change(float(brightness > PLAIN_CHANGE), brightness)
+    return _Change(1 - _best_correlation(a, b), brightness)
 
 
 @lru_cache(maxsize=4)
@@ -127,3 +135,16 @@ def _best_correlation(a: np.ndarray, b: np.ndarray) -> float:
     variance_b = (mean(ones, spectrum(b * b)) - mean_b**2).clip(0) + FAINT
     covariance = mean(first, second) - mean_a * mean_b + FAINT
     return float((covariance / np.sqrt(variance_a * variance_b))[shifts].max())
+
+
+def shots(frames: Iterable[tuple[Frame, Pixels]]) -> Iterator[Iterator[tuple[Frame, Pixels]]]:
+    """Split a stream of frames at its cuts, lazily; each shot must be used up before the next."""
+    number = 0
+
+    def shot_of(item: tuple[Frame, Pixels]) -> int:
+        nonlocal number
+        number += item[0].cut
+        return number
+
+    for _, shot in groupby(frames, shot_of):
+        yield shot
