@@ -12,12 +12,17 @@ import torch
 from safetensors.torch import load_file
 
 from stvsr_cli.errors import InputError, ModelError, UsageError
+from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.expert import DetailedNetwork
+from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.train import run
 from stvsr_cli.train.clips import build_cache, clip_flow, moving_photo
 from stvsr_cli.train.config import DataConfig, StageConfig, read_config
 from stvsr_cli.train.degrade import CODECS, apply, draw, through_codec
+from stvsr_cli.train.loop import load_weights
 from stvsr_cli.train.losses import charbonnier, flow_error, psnr
 from stvsr_cli.train.samples import StepDataset
+from stvsr_cli.weights import find_weights
 
 RECIPES = Path(__file__).parent.parent / "stvsr_cli" / "train" / "recipes"
 
@@ -194,3 +199,11 @@ def test_the_command_runs_a_stage_and_says_what_is_wrong(sources: Path, tmp_path
     assert wrong.returncode == 2
     assert "nothing" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_shipped_weights_can_be_trained_on() -> None:
+    shipped = find_weights("compact") / "model.safetensors"
+    for kind in (CompactNetwork, DetailedNetwork):
+        network = kind(CompactConfig())
+        load_weights(network, shipped)
+        assert torch.equal(network.decoder.leave.bias, load_file(str(shipped))["decoder.leave.bias"].float())

@@ -212,11 +212,16 @@ class Trainer:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load weights strictly, but for an expert that starts anew. Raises ModelError if they do not fit."""
+    """Load weights strictly, but for an expert, which may start anew or be left out.
+
+    Raises ModelError if they do not fit.
+    """
     try:
         tensors = {name: tensor.float() for name, tensor in load_file(str(path)).items()}
-        new = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(NEW_PARTS)}
-        network.load_state_dict(new | tensors)
+        own = network.state_dict()
+        new = {name: tensor for name, tensor in own.items() if name.startswith(NEW_PARTS)}
+        wanted = {name: tensor for name, tensor in tensors.items() if name in own or not name.startswith(NEW_PARTS)}
+        network.load_state_dict(new | wanted)
     except (OSError, RuntimeError) as error:
         raise ModelError(f"{path}: {error}.", hint="Train the stage before this one first.") from error
 
@@ -247,5 +252,4 @@ def run(
 
 
 def _as_json(config: StageConfig) -> str:
-
     return json.dumps(asdict(config), indent=1)
