@@ -5,6 +5,7 @@ Chroma is enlarged linearly and reduced by the filter that undoes exactly that, 
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvsr_cli.media.decode import Picture
-from stvsr_cli.media.probe import MATRIX_BT601, ColorTags
+from stvsr_cli.media.probe import MATRIX_BT601, ColorTags, VideoInfo
 
 logger = logging.getLogger(__name__)
 
@@ -169,3 +170,16 @@ def _reduce_centred(x: Tensor) -> Tensor:
         return wide[..., 1 + offset :: 2, :][..., :count, :]
 
     return 0.75 * (at(0) + at(1)) - 0.25 * (at(-1) + at(2))
+
+
+def output_color(info: VideoInfo, pix_fmt: str) -> ColorTags:
+    """The output's colour tags: the input's, with what was assumed of it written down.
+
+    An untagged small video is taken for BT.601, and an untagged large one would be taken for BT.709 by players.
+    """
+    if pix_fmt.startswith("gbrp"):
+        return replace(info.color, matrix=0, range=2)
+    matrix = info.color.resolved_matrix(info.height)
+    if matrix == 0 or info.pixel_format.startswith(("gbr", "rgb", "bgr", "pal", "argb", "abgr")):
+        return replace(info.color, matrix=1 if info.height >= 720 else 6, range=1)
+    return replace(info.color, matrix=matrix)

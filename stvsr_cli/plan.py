@@ -68,6 +68,10 @@ class Job:
     """Compute threads; 0: one a core."""
     overwrite: bool = False
     """Whether an existing output may be replaced."""
+    resume: str = "auto"
+    """auto: go on where an earlier run ended; force: start over; never: keep no journal and go on with none."""
+    segment_frames: int = 240
+    """Output frames after which what is made is put on disk to stay, at the next window or shot."""
     allow_url: bool = False
     """Whether the input may be something else than a local file."""
 
@@ -80,6 +84,10 @@ class Job:
             raise UsageError(f"scale={float(self.scale):g} must lie in [1, 4].")
         if self.cuts not in ("hold", "ignore"):
             raise UsageError(f"cuts={self.cuts!r} must be hold or ignore.")
+        if self.resume not in ("auto", "never", "force"):
+            raise UsageError(f"resume={self.resume!r} must be auto, never or force.")
+        if self.segment_frames < 1:
+            raise UsageError(f"segment-frames={self.segment_frames} must be at least 1.")
         if self.detail is not None and not 0 <= self.detail <= 1:
             raise UsageError(f"detail={self.detail} must lie in [0, 1].")
         if self.start is not None and self.start < 0:

@@ -214,11 +214,33 @@ def test_a_signal_ends_it_soon_and_leaves_nothing(number, tmp_path):
                 break
         begin = time.monotonic()
         process.send_signal(number)
+        if number == signal.SIGINT:  # the first finishes the segment in work, the second stops at once
+            process.stderr.readline()
+            process.send_signal(number)
         said = process.stderr.read()
         assert process.wait(10) == 130
         assert time.monotonic() - begin < 5
     assert "interrupted" in said and "Traceback" not in said
     assert os.listdir(tmp_path) == ["in.mp4"]
+
+
+def test_the_first_interrupt_finishes_the_segment_and_the_same_command_goes_on(tmp_path):
+    pictures = [np.full((64, 96, 3), i % 200, np.uint8) for i in range(300)]
+    source = make_video(tmp_path / "in.mp4", pictures)
+    command = [sys.executable, "-m", "stvsr_cli", "upscale", str(source), str(tmp_path / "out.mp4"),
+               "--model", "linear", "--cuts", "ignore", "--preset", "ultrafast", "--progress", "json"]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if json.loads(line).get("done", 0) > 10:
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(30) == 130
+    assert "stopped after 252 frames" in said and "same command goes on" in said
+    assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4.stvsr"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4"]
+    assert len(read_frames(tmp_path / "out.mp4")[0]) == 600
 
 
 def test_models_are_listed_and_shown():

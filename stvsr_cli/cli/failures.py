@@ -18,13 +18,23 @@ GRACE_S = 4.0
 """Seconds that clearing up after Ctrl-C may take before the process ends at once."""
 
 
+class Stop:
+    """How Ctrl-C is passed on to a run that can end at a good place."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.armed = False
+        """Whether something runs that looks at `asked`."""
+
+
 @contextmanager
-def reported(*, traceback: bool) -> Iterator[None]:
+def reported(*, traceback: bool, stop: Stop | None = None) -> Iterator[None]:
     """Turn what fails inside into one logged line and the exit code of its kind.
 
-    traceback: let the exception through instead. Ctrl-C and SIGTERM end the program in order within `GRACE_S`.
+    traceback: let the exception through instead. Ctrl-C and SIGTERM end the program in order within `GRACE_S`;
+    where a stop is given and armed, the first Ctrl-C only asks for it.
     """
-    with _signals():
+    with _signals(stop):
         try:
             yield
         except KeyboardInterrupt:
@@ -55,7 +65,7 @@ def _end(error: StvsrError, traceback: bool) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def _signals(wish: Stop | None) -> Iterator[None]:
     """Raise KeyboardInterrupt on the first SIGINT or SIGTERM, once; end the process if clearing up takes too long."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -64,6 +74,10 @@ def _signals() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if asked.is_set():
+            return
+        if number == signal.SIGINT and wish is not None and wish.armed and not wish.asked.is_set():
+            wish.asked.set()
+            logger.warning("stopping after the segment in work, which is then kept; Ctrl-C again stops at once")
             return
         asked.set()
         watchdog = threading.Timer(GRACE_S, os._exit, (Interrupted.exit_code,))

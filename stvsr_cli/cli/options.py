@@ -110,6 +110,17 @@ Fps = Annotated[
     typer.Option("--fps", help="Rate of pictures that are read, such as 24 or 30000/1001.", rich_help_panel=SIZE),
 ]
 
+Resume = Annotated[
+    str,
+    typer.Option(
+        help="auto: go on where an earlier run ended; force: start over; never: keep nothing of a run that ends early.",
+        rich_help_panel=RUN,
+    ),
+]
+SegmentFrames = Annotated[
+    int,
+    typer.Option(min=1, help="Output frames after which what is made is kept for --resume.", rich_help_panel=RUN),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.", rich_help_panel=RUN)]
 AllowUrl = Annotated[
     bool, typer.Option("--allow-url", help="Read INPUT even if it is no local file.", rich_help_panel=RUN)

@@ -8,14 +8,14 @@ import typer
 
 from stvsr_cli.cli import options as opt
 from stvsr_cli.cli.batch import BatchOptions, batch_items, is_batch, print_items, split_paths, upscale_batch
-from stvsr_cli.cli.failures import reported
+from stvsr_cli.cli.failures import Stop, reported
 from stvsr_cli.cli.progress import Display, displayed
 from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
 from stvsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from stvsr_cli.ends import EndsConfig
-    from stvsr_cli.pipeline import Report
+    from stvsr_cli.pipeline import Progress, Report
     from stvsr_cli.plan import Job
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ def upscale(
     jobs: opt.Jobs = 1,
     fail_fast: opt.FailFast = False,
     report: opt.ReportPath = None,
+    resume: opt.Resume = "auto",
+    segment_frames: opt.SegmentFrames = 240,
     overwrite: opt.Overwrite = False,
     allow_url: opt.AllowUrl = False,
     dry_run: opt.DryRun = False,
@@ -70,7 +72,8 @@ def upscale(
 ) -> None:
     """Upscale a video: four times the size, twice the frame rate, its sound kept in sync."""
     shown = "none" if dry_run or (quiet and progress == "auto") else progress
-    with displayed(shown, -1 if quiet else verbose) as display, reported(traceback=traceback):
+    stop = Stop()
+    with displayed(shown, -1 if quiet else verbose) as display, reported(traceback=traceback, stop=stop):
         from stvsr_cli.ends import EndsConfig, is_between
         from stvsr_cli.inputs import is_pattern
         from stvsr_cli.media.encode import EncoderConfig
@@ -85,6 +88,7 @@ def upscale(
         options = parse_options(encoder_option or [])
         job = Job(
             input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
+            resume=resume, segment_frames=segment_frames,
             scale=parse_scale(scale), width=width, height=height, fps_factor=fps_factor, cuts=cuts,
             start=parse_time(start, "--start"), end=parse_time(end, "--end"),
             model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,
@@ -113,7 +117,7 @@ def upscale(
         elif dry_run:
             _print_plan(job)
         else:
-            _upscale(job, display)
+            _upscale(job, display, stop=stop)
 
 
 def _print_plan(job: "Job") -> None:
@@ -126,16 +130,22 @@ def _print_plan(job: "Job") -> None:
         typer.echo(line)
 
 
-def _upscale(job: "Job", display: Display, between: "EndsConfig | None" = None) -> None:
+def _upscale(job: "Job", display: Display, between: "EndsConfig | None" = None, stop: Stop | None = None) -> None:
     from stvsr_cli.ends import upscale_between
     from stvsr_cli.media.pipes import PipeClosed
     from stvsr_cli.pipeline import upscale as run
+
+    stop = stop or Stop()
+
+    def show(progress: "Progress") -> None:
+        stop.armed = job.resume != "never" and progress.phase == "upscale"
+        display.show(progress)
 
     try:
         if between is not None:
             report = upscale_between(job, between, progress=display.show)
         else:
-            report = run(job, progress=display.show)
+            report = run(job, progress=show, stop=stop.asked)
     except PipeClosed:
         logger.info("the reader of the output has gone; that is all it wanted")
         return
