@@ -2,8 +2,11 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import pytest
@@ -220,3 +223,9 @@ def test_two_processes_do_not_write_one_journal(tmp_path):
     source, target = begun(tmp_path)
     with journal._locked(journal_folder(target), target), pytest.raises(OutputError, match="another process"):
         upscale(job_of(source, target, **WINDOWED), loaded=loaded())
+
+
+def test_the_short_crash_matrix_passes():
+    command = [sys.executable, "-m", "tests.crash_matrix", "--short"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
