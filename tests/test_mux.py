@@ -370,3 +370,29 @@ def test_a_cover_travels(
         with av.open(str(tmp_path / target)) as container:
             stream = next(s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic)
             assert bytes(next(container.demux(stream))) == (tmp_path / "c.png").read_bytes()
+
+
+@pytest.mark.parametrize("target", ["o.mkv", "o.mp4", "o.webm"])
+def test_damaged_sound_costs_only_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str) -> None:
+    copy(BUNNY, tmp_path / "s.ts", factor=1)
+    data = bytearray((tmp_path / "s.ts").read_bytes())
+    marks = [i for i in range(len(data) - 1) if data[i] == 0xFF and data[i + 1] & 0xF6 == 0xF0]  # ADTS headers
+    for mark in marks[5:60:4]:
+        data[mark + 2 : mark + 6] = b"\xff\x00\xff\x00"
+    (tmp_path / "s.ts").write_bytes(data)
+    config = EncoderConfig(codec="libvpx-vp9", options=(("cpu-used", "8"),)) if target == "o.webm" else None
+    result = copy(tmp_path / "s.ts", tmp_path / target, factor=1, config=config)
+    assert len(read_frames(tmp_path / target)[0]) == 50
+    assert [stream.kind for stream in result.streams] == ["audio"]
+    assert "damaged parts are left out" in caplog.text
+
+
+def test_announced_sound_that_is_not_there_is_dropped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    copy(BUNNY, tmp_path / "s.ts", factor=1)
+    data = (tmp_path / "s.ts").read_bytes()
+    packets = [data[i : i + 188] for i in range(0, len(data), 188)]
+    pids = [(p[1] & 0x1F) << 8 | p[2] for p in packets]
+    (tmp_path / "s.ts").write_bytes(b"".join(p for p, pid in zip(packets, pids, strict=True) if pid != 0x101))
+    result = copy(tmp_path / "s.ts", tmp_path / "o.mkv", factor=1)
+    assert (len(read_frames(tmp_path / "o.mkv")[0]), result.streams) == (50, ())
+    assert "nothing in it can be read" in caplog.text

@@ -24,6 +24,8 @@ BIT_RATE_PER_CHANNEL = 96000
 DEFAULT_FRAME_SIZE = 1024
 ALONE = frozenset({"yuv4mpegpipe", "image2"})
 """Containers that hold pictures and nothing else; they may be no file that can be opened again."""
+DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError, ValueError)
+"""What a damaged packet makes of itself: no data, or data that does not fit what came before. A full disk is another."""
 STALE_TAGS = frozenset({"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
 """Tags that describe the old stream's bytes and would be wrong of the new one."""
 
@@ -186,6 +188,7 @@ class _Route:
     def __init__(self, stream: "av.stream.Stream") -> None:
         self.stream = stream
         self._last: int | None = None
+        self._is_damaged = False
 
     def send(self, packet: av.Packet, offset: int, output: "av.container.OutputContainer") -> None:
         """Write a packet, `offset` ticks earlier."""
@@ -202,7 +205,16 @@ class _Route:
         duration = round((packet.duration or 0) * packet.time_base / base)
         packet.time_base, packet.dts, packet.pts, packet.duration = base, dts, max(pts, dts), duration
         packet.stream = self.stream
-        output.mux(packet)
+        try:
+            output.mux(packet)
+        except DAMAGE as error:
+            self._leave_out(error)
+
+    def _leave_out(self, error: Exception) -> None:
+        """Say, the first time, that something of this stream is damaged and left out."""
+        if not self._is_damaged:
+            logger.warning("%s: damaged parts are left out (%s)", self.stream.type, error)
+        self._is_damaged = True
 
     def flush(self, output: "av.container.OutputContainer") -> None:
         """Nothing is held back."""
@@ -232,13 +244,17 @@ class _Transcoded(_Route):
             self._resampler = av.AudioResampler(context.format, context.layout, self._rate, size)
         try:
             frames = cast(list[av.AudioFrame], packet.decode())
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
+            self._leave_out(error)
             return
         for frame in frames:
             if frame.pts is not None and frame.time_base is not None:
                 frame.pts -= round(offset * packet.time_base / frame.time_base)
-            for piece in self._resampler.resample(frame):
-                output.mux(self._audio.encode(piece))
+            try:
+                for piece in self._resampler.resample(frame):
+                    output.mux(self._audio.encode(piece))
+            except DAMAGE as error:
+                self._leave_out(error)
 
     def flush(self, output: "av.container.OutputContainer") -> None:
         if self._resampler is not None:

@@ -29,6 +29,8 @@ FORMATS_READ = (
 )
 """FFmpeg's names of the formats that are opened: what holds its own media. A playlist, a script or a description of
 a session names other files and machines; text is drawn as a video; none of them is opened."""
+UNKNOWN = "unknown"
+"""Codec of a stream that cannot be told."""
 LOCAL_PROTOCOLS = "file"
 
 
@@ -247,7 +249,9 @@ def describe(
 
 
 def _stream_info(stream: av.stream.Stream) -> StreamInfo:
-    codec = stream.codec_context.name if stream.codec_context is not None else "unknown"
+    codec = stream.codec_context.name if stream.codec_context is not None else UNKNOWN
+    if isinstance(stream, av.AudioStream) and not stream.codec_context.sample_rate:
+        codec = UNKNOWN  # announced, but nothing of it found
     metadata = stream.metadata
     return StreamInfo(
         index=stream.index,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stvsr_cli.media.probe import StreamInfo, VideoInfo
+from stvsr_cli.media.probe import UNKNOWN, StreamInfo, VideoInfo
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
 TEXT_CODEC = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
@@ -45,6 +45,8 @@ def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Plan
     if stream.kind == "attachment":
         holds = container == "matroska"
         return Plan(index, "attach") if holds else Plan(index, "drop", f"{container} holds no attachments")
+    if codec == UNKNOWN:
+        return Plan(index, "drop", "nothing in it can be read")
     if stream.cover:
         return _plan_cover(stream, container)
     if stream.kind == "audio":
@@ -57,7 +59,7 @@ def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Plan
         return Plan(index, "drop", f"{container} holds no text subtitles")
     if codec in supported and stream.kind in ("subtitle", "video"):
         return Plan(index, "copy")
-    if stream.kind == "data" and container in ("mp4", "mov") and codec not in ("unknown", ""):
+    if stream.kind == "data" and container in ("mp4", "mov"):
         return Plan(index, "copy")
     return Plan(index, "drop", f"{container} cannot hold {codec}")
 
