@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
-from tests.make_checkpoint import make_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +20,7 @@ from stvsr_cli.models.osdenhancer.initial import Padding, initialise
 from stvsr_cli.models.osdenhancer.transformer import ResidualGatedTransformer
 from stvsr_cli.models.stitch import Runner, upscale_shot
 from stvsr_cli.windows import TileConfig, WindowConfig
+from tests.make_checkpoint import make_checkpoint
 
 PARITY = Path(__file__).parent / "parity"
 TRANSFORMER_FILE = "transformer/diffusion_pytorch_model.safetensors"

@@ -14,8 +14,10 @@ from stvsr_cli.errors import Interrupted, StvsrError
 
 logger = logging.getLogger(__name__)
 
-GRACE_S = 4.0
+GRACE_S = 3.0
 """Seconds that clearing up after Ctrl-C may take before the process ends at once."""
+PATIENCE_S = 1.5
+"""Seconds after Ctrl-C in which the segment in work may still be finished."""
 
 
 class Stop:
@@ -32,7 +34,7 @@ def reported(*, traceback: bool, stop: Stop | None = None) -> Iterator[None]:
     """Turn what fails inside into one logged line and the exit code of its kind.
 
     traceback: let the exception through instead. Ctrl-C and SIGTERM end the program in order within `GRACE_S`;
-    where a stop is given and armed, the first Ctrl-C only asks for it.
+    where a stop is given and armed, the first Ctrl-C asks for it, and stops at once only after `PATIENCE_S`.
     """
     with _signals(stop):
         try:
@@ -71,13 +73,18 @@ def _signals(wish: Stop | None) -> Iterator[None]:
         yield
         return
     asked = threading.Event()
+    timers: list[threading.Timer] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         if asked.is_set():
             return
         if number == signal.SIGINT and wish is not None and wish.armed and not wish.asked.is_set():
             wish.asked.set()
-            logger.warning("stopping after the segment in work, which is then kept; Ctrl-C again stops at once")
+            logger.warning("stopping; the same command goes on from the last finished segment")
+            again = threading.Timer(PATIENCE_S, os.kill, (os.getpid(), signal.SIGINT))
+            again.daemon = True
+            timers.append(again)
+            again.start()
             return
         asked.set()
         watchdog = threading.Timer(GRACE_S, os._exit, (Interrupted.exit_code,))
@@ -89,5 +96,7 @@ def _signals(wish: Stop | None) -> Iterator[None]:
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
