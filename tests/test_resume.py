@@ -115,6 +115,13 @@ def test_every_encoder_goes_on(tmp_path, codec):
     assert content(tmp_path / "out.mkv") == content(tmp_path / "whole.mkv")
 
 
+def test_the_default_preset_gives_the_same_twice(tmp_path):
+    source = make_video(tmp_path / "in.mp4", [pattern(7 * i, 48, 32) for i in range(24)], audio_s=0.8)
+    for name in "abcd":
+        upscale(job_of(source, tmp_path / f"{name}.mp4", encoder=EncoderConfig(), segment_frames=8, window=2))
+    assert len({(tmp_path / f"{name}.mp4").read_bytes() for name in "abcd"}) == 1
+
+
 def test_with_one_segment_the_journal_does_not_show(tmp_path):
     source = clip(tmp_path / "in.mp4")
     upscale(job_of(source, tmp_path / "kept.mp4"), loaded=loaded())

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -25,6 +27,8 @@ DEFAULT_CRF = {"libx264": 17, "libx265": 19, "libsvtav1": 24, "libvpx-vp9": 22, 
 """Visually close to lossless for each encoder, at a size people keep."""
 PACKED = {"gbrp": "bgr0"}
 """Formats with the same samples in another order, for encoders that take only that one (ffv1)."""
+CPU_INFO = Path("/proc/cpuinfo")
+"""What Linux says of the processor."""
 QUEUE_FRAMES = 8
 """Frames that may wait for the encoder."""
 
@@ -147,7 +151,18 @@ def encoder_options(config: EncoderConfig, hdr: Hdr | None = None) -> dict[str, 
         given = options.get(name, "")
         added = [f"{key}={value}" for key, value in hdr.parameters(config.codec).items() if f"{key}=" not in given]
         options[name] = ":".join([given, *added] if given else added)
+    if config.codec == "libx264" and "asm=" not in options.get("x264-params", "") and has_avx512():
+        options["x264-params"] = ":".join(filter(None, [options.get("x264-params"), "asm=avx2"]))
     return options
+
+
+@cache
+def has_avx512() -> bool:
+    """Whether x264 would use AVX-512, with which its macroblock tree reads past the end of a row.
+
+    At widths that are no multiple of 128 pixels two runs then differ: what lies there is anything.
+    """
+    return CPU_INFO.exists() and "avx512bw" in CPU_INFO.read_text().split()
 
 
 def to_av(picture: Picture, pts: int, duration: int, time_base: Fraction) -> av.VideoFrame:
