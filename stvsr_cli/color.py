@@ -74,6 +74,14 @@ def _halved(pix_fmt: str) -> tuple[bool, bool]:
     return "420" in pix_fmt, "420" in pix_fmt or "422" in pix_fmt
 
 
+def cosited(siting: str) -> tuple[bool, bool]:
+    """Whether chroma lies on the first row of each pair, and on its first column; else midway.
+
+    The rare bottom places are taken for midway between the rows, both ways.
+    """
+    return siting.startswith("top"), siting.endswith("left")
+
+
 def _picture_to_rgb(picture: Picture) -> Tensor:
     depth, color = picture.bit_depth, picture.color
     planes = [_plane(plane) for plane in picture.planes]
@@ -86,10 +94,11 @@ def _picture_to_rgb(picture: Picture) -> Tensor:
         return y.expand(3, -1, -1).clone()
     chroma = (torch.stack(planes[1:]) - centre) / chroma_span
     rows, columns = _halved(picture.pix_fmt)
+    top, left = cosited(color.siting)
     if columns:
-        chroma = _enlarge_cosited(chroma, width)
+        chroma = _enlarge_cosited(chroma, width) if left else _enlarge_centred(chroma.mT, width).mT
     if rows:
-        chroma = _enlarge_centred(chroma, height)
+        chroma = _enlarge_cosited(chroma.mT, height).mT if top else _enlarge_centred(chroma, height)
     cb, cr = chroma
     kr, kb = luma_weights(color.resolved_matrix(height))
     red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
@@ -115,10 +124,11 @@ def _rgb_to_picture(rgb: Tensor, pix_fmt: str, color: ColorTags) -> Picture:
         return Picture((luma,), pix_fmt, color)
     chroma = yuv[1:]
     rows, columns = _halved(pix_fmt)
+    top, left = cosited(color.siting)
     if rows:
-        chroma = _reduce_centred(chroma)
+        chroma = _reduce_cosited(chroma.mT).mT if top else _reduce_centred(chroma)
     if columns:
-        chroma = _reduce_cosited(chroma)
+        chroma = _reduce_cosited(chroma) if left else _reduce_centred(chroma.mT).mT
     chroma = chroma + centre
     return Picture((luma, _codes(chroma[0], depth), _codes(chroma[1], depth)), pix_fmt, color)
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -224,19 +225,20 @@ def test_a_signal_ends_it_soon_and_leaves_nothing(number, tmp_path):
     assert os.listdir(tmp_path) == ["in.mp4"]
 
 
-def test_the_first_interrupt_finishes_the_segment_and_the_same_command_goes_on(tmp_path):
+def test_an_interrupt_keeps_finished_segments_and_the_same_command_goes_on(tmp_path):
     pictures = [np.full((64, 96, 3), i % 200, np.uint8) for i in range(300)]
     source = make_video(tmp_path / "in.mp4", pictures)
     command = [sys.executable, "-m", "stvsr_cli", "upscale", str(source), str(tmp_path / "out.mp4"),
                "--model", "linear", "--cuts", "ignore", "--preset", "ultrafast", "--progress", "json"]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
-            if json.loads(line).get("done", 0) > 10:
+            if json.loads(line).get("done", 0) > 300:
                 break
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
         assert process.wait(30) == 130
-    assert "stopped after 252 frames" in said and "same command goes on" in said
+    assert "same command goes on" in said
+    assert re.search(r"\b(252|504) (finished )?frames", said)  # one segment, or two if the second came to its end
     assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4.stvsr"]
     subprocess.run(command, check=True, capture_output=True)
     assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from stvsr_cli.color import from_rgb, to_rgb
 from stvsr_cli.media.decode import PLANAR, Picture
 from stvsr_cli.media.probe import ColorTags
+from stvsr_cli.media.siting import LOCATIONS
 
 SHRINK = {"yuv420p": (2, 2), "yuv422p": (1, 2)}
 
@@ -30,12 +31,13 @@ def random_picture(pix_fmt: str, height: int, width: int, color: ColorTags, seed
     height=st.integers(1, 40),
     width=st.integers(1, 40),
     seed=st.integers(0, 1000),
+    siting=st.sampled_from(LOCATIONS),
 )
 @settings(max_examples=150, deadline=None)
 def test_any_picture_comes_back_within_one_code_value(
-    pix_fmt: str, matrix: int, full: bool, height: int, width: int, seed: int
+    pix_fmt: str, matrix: int, full: bool, height: int, width: int, seed: int, siting: str
 ) -> None:
-    color = ColorTags(matrix=matrix, range=2 if full else 1)
+    color = ColorTags(matrix=matrix, range=2 if full else 1, siting=siting)
     picture = random_picture(pix_fmt, height, width, color, seed)
     back = from_rgb(to_rgb([picture]), pix_fmt, color)[0]
     for before, after in zip(picture.planes, back.planes, strict=True):
@@ -67,3 +69,14 @@ def test_untagged_video_is_read_by_its_height() -> None:
     assert ColorTags().resolved_matrix(480) == 6
     assert ColorTags().resolved_matrix(720) == 1
     assert ColorTags(matrix=9).resolved_matrix(480) == 9
+
+
+def test_chroma_lies_where_its_tag_says() -> None:
+    ramp = torch.arange(16.0).view(1, 1, 16).expand(3, 16, 16) / 16 * torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
+    places = {}
+    for siting in ("left", "center", "topleft"):
+        color = ColorTags(matrix=6, range=2, siting=siting)
+        back = to_rgb(from_rgb(ramp[None], "yuv420p", color))[0]
+        assert float((back - ramp)[:, 2:-2, 2:-2].abs().max()) < 0.02
+        places[siting] = from_rgb(ramp[None], "yuv420p", color)[0].planes[1][4, 4]
+    assert places["left"] == places["topleft"] < places["center"]

@@ -396,3 +396,12 @@ def test_announced_sound_that_is_not_there_is_dropped(tmp_path: Path, caplog: py
     result = copy(tmp_path / "s.ts", tmp_path / "o.mkv", factor=1)
     assert (len(read_frames(tmp_path / "o.mkv")[0]), result.streams) == (50, ())
     assert "nothing in it can be read" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["left", "center", "topleft"])
+def test_the_place_of_chroma_is_kept(tmp_path: Path, place: str) -> None:
+    number = ("left", "center", "topleft").index(place)
+    options = {"crf": "12", "preset": "ultrafast", "x264-params": f"chromaloc={number}"}
+    source = make_video(tmp_path / "s.mp4", [pattern(i, 64, 48) for i in range(3)], options=options)
+    assert probe(source).color.siting == place
+    assert copy(source, tmp_path / "o.mp4").color.siting == place

@@ -19,6 +19,7 @@ from stvsr_cli.errors import OutputError
 from stvsr_cli.media.decode import PLANAR, Picture
 from stvsr_cli.media.hdr import PARAMETERS, Hdr
 from stvsr_cli.media.probe import VideoInfo
+from stvsr_cli.media.siting import DEFAULT, siting_options
 
 logger = logging.getLogger(__name__)
 
@@ -135,8 +136,11 @@ def encoder_format(codec: str, pix_fmt: str) -> str:
     return PACKED[pix_fmt] if offered and pix_fmt not in offered and pix_fmt in PACKED else pix_fmt
 
 
-def encoder_options(config: EncoderConfig, hdr: Hdr | None = None) -> dict[str, str]:
-    """The options of a configuration as the encoder wants them. hdr: metadata it is to write, where it can."""
+def encoder_options(config: EncoderConfig, hdr: Hdr | None = None, siting: str = DEFAULT) -> dict[str, str]:
+    """The options of a configuration as the encoder wants them.
+
+    hdr: metadata it is to write, where it can; siting: where chroma lies, likewise.
+    """
     options: dict[str, str] = {}
     crf = config.crf if config.crf is not None else DEFAULT_CRF.get(config.codec)
     if crf is not None:
@@ -151,6 +155,9 @@ def encoder_options(config: EncoderConfig, hdr: Hdr | None = None) -> dict[str, 
         given = options.get(name, "")
         added = [f"{key}={value}" for key, value in hdr.parameters(config.codec).items() if f"{key}=" not in given]
         options[name] = ":".join([given, *added] if given else added)
+    for name, value in siting_options(config.codec, siting).items():
+        if "chromaloc=" not in options.get(name, ""):
+            options[name] = ":".join(filter(None, [options.get(name), value]))
     if config.codec == "libx264" and "asm=" not in options.get("x264-params", "") and has_avx512():
         options["x264-params"] = ":".join(filter(None, [options.get("x264-params"), "asm=avx2"]))
     return options

@@ -268,7 +268,7 @@ def add_video(
     context.sample_aspect_ratio = source.sample_aspect_ratio
     context.color_range, context.colorspace = spec.color.range, spec.color.matrix
     context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
-    context.options = encoder_options(encoder, source.hdr)
+    context.options = encoder_options(encoder, source.hdr, spec.color.siting)
     context.thread_count = encoder.threads
     if source.rotation:
         stream.set_display_rotation(source.rotation)

@@ -12,6 +12,7 @@ import av.error
 
 from stvsr_cli.errors import InputError
 from stvsr_cli.media.hdr import Hdr, read_hdr
+from stvsr_cli.media.siting import DEFAULT, read_siting
 
 UNSPECIFIED = 2
 """FFmpeg's number for an unspecified matrix, primaries or transfer function (ISO/IEC 23091-2)."""
@@ -43,6 +44,8 @@ class ColorTags:
     """0 unspecified, 1 limited, 2 full."""
     primaries: int = UNSPECIFIED
     transfer: int = UNSPECIFIED
+    siting: str = DEFAULT
+    """Where chroma samples of 4:2:0 and 4:2:2 lie: one of `siting.LOCATIONS`."""
 
     def resolved_matrix(self, height_px: int) -> int:
         """The matrix, or what players assume without one: BT.709 from 720 lines up, BT.601 below."""
@@ -186,7 +189,10 @@ def probe(path: Path | str, *, video_stream: int | None = None, allow_url: bool 
         if context is None or not context.width or not context.height or context.pix_fmt is None:
             raise InputError(f"{path}: the video stream cannot be decoded.", hint="Check that it plays.")
         first = first_frame(container, stream, local)
-        return replace(describe(local, container, stream, first), remote=remote)
+        info = replace(describe(local, container, stream, first), remote=remote)
+    if remote or not any(name in info.pixel_format for name in ("420", "422")):
+        return info
+    return replace(info, color=replace(info.color, siting=read_siting(local, info.stream_index)))
 
 
 def first_frame(container: "av.container.InputContainer", stream: av.VideoStream, path: Path) -> av.VideoFrame:
