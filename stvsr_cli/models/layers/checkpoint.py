@@ -1,4 +1,4 @@
-"""Checkpoints read and loaded strictly: every tensor that takes effect is there, in the right shape, and none besides.
+"""Checkpoints read and loaded strictly: every tensor that takes effect is there, in its shape, and none besides; written too.
 
 Safetensors, whole or in shards behind an index, and pickles read with `weights_only=True`, which run no code.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stvsr_cli.errors import ModelError
@@ -21,6 +21,9 @@ INDEX_SUFFIX = ".safetensors.index.json"
 PICKLE_SUFFIXES = (".pkl", ".pt", ".pth", ".bin", ".ckpt")
 SHARD_NAME = re.compile(r"-(\d+)-of-(\d+)\.safetensors$")
 NUM_NAMES_SHOWN = 5
+
+SHARD_BYTES = 5_000_000_000
+"""Larger checkpoints are written in several files."""
 
 Ignore = Callable[[str], bool] | Collection[str]
 Renames = Iterable[tuple[str, str]]
@@ -114,6 +117,42 @@ def load_strict(
         for name, tensor in renamed.items()
     }
     module.load_state_dict(state, strict=True, assign=True)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], folder: Path, stem: str, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write `stem.safetensors` into a folder, or shards of it behind an index, as diffusers names them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    names = [f"{stem}.safetensors"]
+    if len(shards) > 1:
+        names = [f"{stem}-{n:05}-of-{len(shards):05}.safetensors" for n in range(1, len(shards) + 1)]
+        table = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        _write_json({"metadata": {"total_size": total}, "weight_map": table}, folder / f"{stem}{INDEX_SUFFIX}")
+    for name, shard in zip(names, shards, strict=True):
+        part = folder / f".{name}.part"
+        save_file(shard, part, metadata={"format": "pt"})
+        part.replace(folder / name)
+
+
+def write_config(config: Mapping[str, Any], path: Path, class_name: str) -> None:
+    """Write a model's settings as diffusers does, without its own bookkeeping."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = {name: value for name, value in config.items() if not name.startswith("_")}
+    _write_json({"_class_name": class_name, **table}, path)
+
+
+def _write_json(table: Mapping[str, Any], path: Path) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def check_names(expected: Iterable[str], found: Iterable[str], *, what: str) -> None:

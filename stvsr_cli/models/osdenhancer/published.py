@@ -1,4 +1,4 @@
-"""The published folder: `transformer/ vae/ scheduler/ prompt_embeddings/`, read strictly."""
+"""The published folder: `transformer/ vae/ scheduler/ prompt_embeddings/`, read strictly, and written."""
 
 import inspect
 import logging
@@ -12,7 +12,15 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTr
 from torch import Tensor, nn
 
 from stvsr_cli.errors import ModelError
-from stvsr_cli.models.layers.checkpoint import check_names, load_strict, read_config, read_tensors
+from stvsr_cli.models.layers.checkpoint import (
+    SHARD_BYTES,
+    check_names,
+    load_strict,
+    read_config,
+    read_tensors,
+    save_tensors,
+    write_config,
+)
 from stvsr_cli.models.osdenhancer.adapters import ADAPTER_RANK
 from stvsr_cli.models.osdenhancer.decoder import BidirectionalAutoencoder
 from stvsr_cli.models.osdenhancer.transformer import ResidualGatedTransformer
@@ -29,6 +37,13 @@ FIRST_ADAPTER = "transformer_blocks.0.attn1.to_q_TC_lora.lora_A.weight"
 KEPT_FLOAT32 = (".dcn_pack.",)
 """Parts of the VAE that compute in float32 whatever the precision."""
 PROMPT_FILE, PROMPT_NAME = "empty.safetensors", "prompt_embedding"
+WEIGHTS_STEM = "diffusion_pytorch_model"
+TRANSFORMER_CLASS, VAE_CLASS, SCHEDULER_CLASS = (
+    "CogVideoXTransformer3DModel",
+    "AutoencoderKLCogVideoX_STVSR",
+    "CogVideoXDPMScheduler",
+)
+"""What the published configurations call their classes."""
 
 
 def load_transformer(folder: Path, device: torch.device, dtype: torch.dtype) -> ResidualGatedTransformer:
@@ -83,6 +98,56 @@ def load_prompt(folder: Path, config: Mapping[str, Any], device: torch.device, d
     return prompt[None].to(device=device, dtype=dtype)
 
 
+def save_published(
+    folder: Path,
+    *,
+    transformer: ResidualGatedTransformer,
+    vae: BidirectionalAutoencoder,
+    scheduler: CogVideoXDPMScheduler,
+    prompt: Tensor,
+    spatial: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write the published folder, which `load_transformer` and the others read: `transformer/ vae/ scheduler/ ...`.
+
+    transformer: its plain layers hold the weights in effect, the spatial expert merged in. spatial: the merged
+    expert's factors by the published names (`...lora_A.TE_lora.weight`, `...lora_B...`), which go along and take no
+    effect; without them the layers get plain names, which are read as well. prompt: [1, L, D] or [L, D].
+    dtype: of the tensors in the files, by default as they are; parts that compute in float32 stay so.
+    shard_bytes: larger transformers are cut into shards behind an index.
+    Raises ValueError if `spatial` is not exactly the factors of the layers that the expert is on.
+    """
+    tensors = {name: _stored(name, tensor, dtype) for name, tensor in transformer.state_dict().items()}
+    if spatial:
+        factors = {name: _stored(name, tensor, dtype) for name, tensor in spatial.items()}
+        shapes = {name: list(tensor.shape) for name, tensor in factors.items()}
+        if shapes != _factor_shapes(transformer, factors):
+            raise ValueError("spatial must hold both factors of every layer of the expert, and nothing else")
+        layers = {name.rpartition(".lora_")[0] for name in factors}
+        tensors = {_under_base_layer(name, layers): tensor for name, tensor in tensors.items()} | factors
+    save_tensors(tensors, folder / "transformer", WEIGHTS_STEM, shard_bytes)
+    vae_tensors = {name: _stored(name, tensor, dtype) for name, tensor in vae.state_dict().items()}
+    save_tensors(vae_tensors, folder / "vae", WEIGHTS_STEM, shard_bytes)
+    write_config(transformer.config, folder / "transformer" / "config.json", TRANSFORMER_CLASS)
+    write_config(vae.config, folder / "vae" / "config.json", VAE_CLASS)
+    write_config(scheduler.config, folder / "scheduler" / "scheduler_config.json", SCHEDULER_CLASS)
+    embedding = prompt.reshape(-1, prompt.shape[-1])
+    stem = PROMPT_FILE.removesuffix(".safetensors")
+    save_tensors({PROMPT_NAME: _stored(PROMPT_NAME, embedding, dtype)}, folder / "prompt_embeddings", stem)
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    kept = not tensor.is_floating_point() or any(part in name for part in KEPT_FLOAT32)
+    return tensor.detach().to("cpu", None if kept else dtype).contiguous()
+
+
+def _under_base_layer(name: str, layers: set[str]) -> str:
+    """The name of a layer's own tensor once an adapter lies around the layer."""
+    layer, _, leaf = name.rpartition(".")
+    return f"{layer}.base_layer.{leaf}" if layer in layers else name
+
+
 def _config(folder: Path, base: type) -> dict[str, Any]:
     return _known(base, read_config(folder / "config.json"), folder)
 
@@ -107,22 +172,29 @@ def _build(cls: type[Built], folder: Path, config: Mapping[str, Any]) -> Built:
 
 def _check_merged(transformer: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
     """Raise ModelError unless the merged expert's tensors, which take no effect, are whole or wholly absent."""
-    expected: dict[str, list[int]] = {}
-    base_names = []
+    found = {name: tensor for name, tensor in tensors.items() if MERGED in name}
+    expected = _factor_shapes(transformer, found)
+    base_names = (f"{name.rpartition('.lora_')[0]}.base_layer.weight" for name in expected)
+    if not found and not any(name in tensors for name in base_names):
+        return  # saved after the merge, as plain layers
+    check_names(expected, found, what=what)
+    misshapen = [name for name, tensor in found.items() if list(tensor.shape) != expected[name]]
+    if misshapen:
+        raise ModelError(f"{what} has {len(misshapen)} misshapen tensors: {', '.join(misshapen[:5])}.")
+
+
+def _factor_shapes(transformer: nn.Module, found: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """Return names and shapes of the merged expert's factors; its rank is that of the first one found."""
+    down = next((t for name, t in found.items() if ".lora_A." in name and t.ndim == 2), None)
+    rank = ADAPTER_RANK if down is None else down.shape[0]
+    shapes: dict[str, list[int]] = {}
     for name, parameter in transformer.state_dict().items():
         if MERGED_LAYERS.search(name):
             layer = name.removesuffix(".weight")
             out_features, in_features = parameter.shape
-            expected[f"{layer}.lora_A{MERGED}weight"] = [ADAPTER_RANK, in_features]
-            expected[f"{layer}.lora_B{MERGED}weight"] = [out_features, ADAPTER_RANK]
-            base_names.append(f"{layer}.base_layer.weight")
-    found = [name for name in tensors if MERGED in name]
-    if not found and not any(name in tensors for name in base_names):
-        return  # saved after the merge, as plain layers
-    check_names(expected, found, what=what)
-    misshapen = [name for name in found if list(tensors[name].shape) != expected[name]]
-    if misshapen:
-        raise ModelError(f"{what} has {len(misshapen)} misshapen tensors: {', '.join(misshapen[:5])}.")
+            shapes[f"{layer}.lora_A{MERGED}weight"] = [rank, in_features]
+            shapes[f"{layer}.lora_B{MERGED}weight"] = [out_features, rank]
+    return shapes
 
 
 def _fill_positions(transformer: nn.Module, device: torch.device) -> None:
