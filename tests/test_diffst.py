@@ -293,7 +293,8 @@ def test_the_full_size_is_wan_and_the_papers_own_parts() -> None:
 def test_the_small_size_is_small_and_has_the_names_of_the_full_size() -> None:
     with torch.device("meta"):
         small = new_network(SMALL)
-        full = new_network(replace(FULL, transformer=FULL.transformer | {"num_layers": 6}))
+        num_layers = {"num_layers": SMALL.transformer["num_layers"]}
+        full = new_network(replace(FULL, transformer=FULL.transformer | num_layers))
     assert sum(parameter.numel() for parameter in small.parameters()) < 15e6
     names = {name for name, _ in small.transformer.named_parameters()}
     assert names == {name for name, _ in full.transformer.named_parameters()}

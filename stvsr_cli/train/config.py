@@ -37,6 +37,8 @@ class StageConfig:
     """Side of the full-size crop."""
     keyframes: int = 4
     """Source frames per sample."""
+    whole_px: int = 0
+    """Side of the squares to which the whole keyframes are reduced, for stages that see them beside the crop; 0: none."""
     learning_rate: float = 4e-4
     """Highest learning rate."""
     final_rate: float = 1e-6

@@ -74,7 +74,8 @@ def one_step_losses(network: DiffSTNetwork, batch: Batch, perceptual: nn.Module 
 
 def _latent_losses(network: DiffSTNetwork, batch: Batch) -> tuple[Losses, Tensor]:
     init = network.initialise(batch.low, batch.fps_factor)
-    clean = network.denoise(network.encode(network.enlarge(init)), network.guide(batch.low))
+    seen = batch.low if batch.whole is None else batch.whole
+    clean = network.denoise(network.encode(network.enlarge(init)), network.guide(seen))
     with torch.no_grad():
         target = network.encode(batch.high)
     reduced = functional.avg_pool2d(batch.high.flatten(0, 1), network.config.scale)

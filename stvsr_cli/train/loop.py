@@ -168,9 +168,7 @@ class Trainer:
         self.network.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
-        moved = Batch(
-            batch.low.to(self.device), batch.high.to(self.device), batch.flow.to(self.device), batch.fps_factor
-        )
+        moved = batch.to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             losses = self.stage.losses(self.network, moved, self.perceptual)
         loss = total(losses, self.config.losses)

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -38,10 +39,17 @@ class Batch:
     flow: Tensor
     """[B, K-1, 2, 2, h, w] float32: flow x, y in low pixels forward and backward; empty where there is none."""
     fps_factor: int
+    whole: Tensor | None = None
+    """[B, K, 3, p, p] float32 in [0, 1]: the whole degraded keyframes that the crop is from, reduced; None: not asked."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        whole = None if self.whole is None else self.whole.to(device)
+        return Batch(self.low.to(device), self.high.to(device), self.flow.to(device), self.fps_factor, whole)
 
 
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Low frames, high frames and flow of one sample, channels first."""
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Low frames, high frames, flow and reduced whole frames of one sample, channels first."""
 
 
 BATCHES_AHEAD = 4
@@ -63,8 +71,9 @@ class StepDataset(Dataset[Batch]):
         rng = np.random.default_rng((self.config.data.seed, step))
         pace = self._pace(rng)
         samples = [self._sample(step, pace, rng) for _ in range(self.config.batch)]
-        low, high, flow = (np.stack(part) for part in zip(*samples, strict=True))
-        return Batch(_unit(low), _unit(high), torch.from_numpy(flow).float(), pace.fps_factor)
+        low, high, flow, whole = (np.stack(part) for part in zip(*samples, strict=True))
+        seen = _unit(whole) if self.config.whole_px else None
+        return Batch(_unit(low), _unit(high), torch.from_numpy(flow).float(), pace.fps_factor, seen)
 
     def _pace(self, rng: np.random.Generator) -> Pace:
         keyframes, kind = self.config.keyframes, rng.random()
@@ -94,7 +103,8 @@ class StepDataset(Dataset[Batch]):
             ]
         else:
             flow = np.zeros((0, 2, side, side, 2), np.float16)
-        return self._augment(keys, high, flow, rng)
+        whole = reduced(low[first : first + pace.keyframes], self.config.whole_px)
+        return self._augment(keys, high, flow, whole, rng)
 
     def _low(self, clip: Clip, stride: int, variant: int) -> tuple[int, np.ndarray]:
         """The degraded keyframes of a clip: (first frame taken, [K, h, w, 3] uint8)."""
@@ -118,21 +128,34 @@ class StepDataset(Dataset[Batch]):
         return max(places, key=lambda p: float(frame[p[0] : p[0] + side, p[1] : p[1] + side].std()))
 
     @staticmethod
-    def _augment(low: np.ndarray, high: np.ndarray, flow: np.ndarray, rng: np.random.Generator) -> Sample:
+    def _augment(
+        low: np.ndarray, high: np.ndarray, flow: np.ndarray, whole: np.ndarray, rng: np.random.Generator
+    ) -> Sample:
         """Mirror, transpose and reverse in time at random. Returns channels-first arrays."""
         flow = flow.astype(np.float32)
         if rng.random() < 0.5:
             low, high, flow = low[:, :, ::-1], high[:, :, ::-1], flow[:, :, :, ::-1] * (-1, 1)
+            whole = whole[:, :, ::-1]
         if rng.random() < 0.5:
             low, high = low.transpose(0, 2, 1, 3), high.transpose(0, 2, 1, 3)
             flow = flow.transpose(0, 1, 3, 2, 4)[..., ::-1]
+            whole = whole.transpose(0, 2, 1, 3)
         if rng.random() < 0.5:
-            low, high, flow = low[::-1], high[::-1], flow[::-1, ::-1]
+            low, high, flow, whole = low[::-1], high[::-1], flow[::-1, ::-1], whole[::-1]
         return (
             np.ascontiguousarray(low.transpose(0, 3, 1, 2)),
             np.ascontiguousarray(high.transpose(0, 3, 1, 2)),
             np.ascontiguousarray(flow.transpose(0, 1, 4, 2, 3), dtype=np.float32),
+            np.ascontiguousarray(whole.transpose(0, 3, 1, 2)),
         )
+
+
+def reduced(frames: np.ndarray, side_px: int) -> np.ndarray:
+    """Return frames [K, h, w, 3] as squares [K, side, side, 3], whatever their shape; none of them for a side of 0."""
+    if not side_px:
+        return frames[:0, :1, :1]
+    size = (side_px, side_px)
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
 
 
 def _unit(frames: np.ndarray) -> Tensor:
