@@ -5,17 +5,19 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import TypeVar
 
+from stvsr_cli import watch
+
 Item = TypeVar("Item")
 
 
 class Ahead(Iterator[Item]):
-    """Runs an iterator in a thread, a few items ahead; what fails there is raised here."""
+    """Runs an iterator in a thread, a few items ahead; what fails there is raised here, and so is a stall."""
 
     def __init__(self, source: Generator[Item, None, None], size: int) -> None:
         self._source = source
         self._queue: queue.Queue[tuple[str, object]] = queue.Queue(size)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
+        self._thread = threading.Thread(target=watch.in_context(self._run), name="decode", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
@@ -41,7 +43,8 @@ class Ahead(Iterator[Item]):
     def __next__(self) -> Item:
         if self._stop.is_set():
             raise StopIteration
-        kind, value = self._queue.get()
+        with watch.waiting():
+            kind, value = self._get()
         if kind == "item":
             return value  # type: ignore[return-value]
         self._stop.set()
@@ -49,7 +52,14 @@ class Ahead(Iterator[Item]):
             raise value  # type: ignore[misc]
         raise StopIteration
 
+    def _get(self) -> tuple[str, object]:
+        while True:
+            try:
+                return self._queue.get(timeout=watch.POLL_S)
+            except queue.Empty:
+                watch.check()
+
     def close(self) -> None:
-        """Stop the thread and wait for it."""
+        """Stop the thread and wait for it, unless it hangs."""
         self._stop.set()
-        self._thread.join()
+        watch.join(self._thread)

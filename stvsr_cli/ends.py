@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from stvsr_cli import pipeline
-from stvsr_cli.errors import InputError, OutputError, UsageError
+from stvsr_cli import pipeline, watch
+from stvsr_cli.errors import InputError, OutputError, StallError, UsageError
 from stvsr_cli.media import images
 from stvsr_cli.media.decode import Frame
 from stvsr_cli.media.encode import EncoderConfig
@@ -28,6 +28,7 @@ from stvsr_cli.media.pipes import (
 from stvsr_cli.media.probe import VideoInfo, probe
 from stvsr_cli.pipeline import Loaded, Output, Progress, Report
 from stvsr_cli.plan import Job
+from stvsr_cli.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +78,16 @@ def upscale_between(
     *,
     loaded: Loaded | None = None,
     progress: Callable[[Progress], None] | None = None,
+    last_resort: Callable[[StallError], None] | None = None,
 ) -> Report:
     """Upscale one video whose input or output is a pipe ("-"), or pictures.
 
-    Raises StvsrError of the kind that fits, and `media.pipes.PipeClosed` if the reader of the output has gone.
+    last_resort: as for `pipeline.upscale`. Raises StvsrError of the kind that fits, and `media.pipes.PipeClosed` if the
+    reader of the output has gone.
     """
     with ExitStack() as stack:
+        hint = "Check the other end of the pipe, the disk and the device."
+        stack.enter_context(Watch(job.stall_timeout_s, hint=hint, last_resort=last_resort))
         number = stack.enter_context(data_output()) if job.output == PIPE else -1
         job = _early(job, config)
         info, frames = _source(job, config, stack)
@@ -136,7 +141,8 @@ def _source(job: Job, config: EndsConfig, stack: ExitStack) -> tuple[VideoInfo, 
     if config.rate is not None:
         raise UsageError("--fps is for pictures; a video says its own rate.", hint="Leave it out.")
     if not is_pipe(job.input):
-        return probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url), None
+        with watch.busy("read"):
+            return probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url), None
     opened = stack.enter_context(open_pipe(job.input))
     if isinstance(opened, Y4mSource):
         return opened.info, lambda: opened.frames(job.start, job.end)

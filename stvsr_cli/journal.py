@@ -307,7 +307,7 @@ class Recorder:
             else:
                 self._worker.abort()
         finally:
-            if self._writer is not None:
+            if self._writer is not None and self._worker.has_ended:
                 self._writer.discard()
 
 

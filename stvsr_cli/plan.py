@@ -10,6 +10,7 @@ from stvsr_cli.media.encode import EncoderConfig, choose_pix_fmt
 from stvsr_cli.media.probe import VideoInfo
 from stvsr_cli.models.contract import OneStepModel
 from stvsr_cli.models.registry import ModelOptions
+from stvsr_cli.watch import check_timeout
 from stvsr_cli.windows import TileConfig, WindowConfig, num_windows, tiles
 
 SMALLEST_TILE_PX = 128
@@ -74,6 +75,9 @@ class Job:
     """Output frames after which what is made is put on disk to stay, at the next window or shot."""
     allow_url: bool = False
     """Whether the input may be something else than a local file."""
+    stall_timeout_s: float | None = None
+    """Seconds without progress after which a stage has stalled; 0: any time is allowed; None: half an hour, but any
+    time for the model and for the other end of a pipe."""
 
     def __post_init__(self) -> None:
         if self.fps_factor not in (1, 2, 4):
@@ -96,6 +100,7 @@ class Job:
             raise UsageError("--end must lie after --start.")
         if self.tile is not None and self.tile < 0:
             raise UsageError(f"tile={self.tile} must not be negative.", hint="Use auto, off or a number of pixels.")
+        check_timeout(self.stall_timeout_s)
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"batch={self.batch} must be at least 1.")
 

@@ -81,9 +81,9 @@ def begin_fault(name: str) -> None:
     elif name == "encoder error":
         segments.to_av = failing(segments.to_av, 100, av.error.InvalidDataError(1, "the encoder broke"))
     elif name == "decoder error":
-        from stvsr_cli import pipeline
+        from stvsr_cli import run
 
-        pipeline.to_rgb = failing(pipeline.to_rgb, 90, av.error.InvalidDataError(1, "the decoder broke"))
+        run.to_rgb = failing(run.to_rgb, 90, av.error.InvalidDataError(1, "the decoder broke"))
     elif name == "largest file":
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))

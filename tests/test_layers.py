@@ -11,10 +11,11 @@ CORE = {"models.contract", "models.step", "models.stitch", "models.device", "mod
 SYSTEMS = {"models.compact", "models.osdenhancer", "models.dloral", "models.diffst"}
 ABOVE = {
     "errors": set(),
-    "ahead": set(),
+    "watch": {"errors"},
+    "ahead": {"watch"},
     "timeline": set(),
     "windows": {"errors"},
-    "media": {"errors", "timeline", "media"},
+    "media": {"errors", "timeline", "watch", "media"},
     "color": {"media.probe", "media.decode"},
     "models.contract": set(),
     "models.step": {"models.contract"},
@@ -27,14 +28,15 @@ ABOVE = {
     **{name: {"errors", "windows", "models.contract", "models.step", "models.layers", name} for name in SYSTEMS},
     "weights": {"errors"},
     "hub": {"errors", "models.registry", "weights"},
-    "plan": {"errors", "windows", "media", "models"},
+    "plan": {"errors", "watch", "windows", "media", "models"},
     "manifest": {"errors", "media.segments"},
     "journal": {"errors", "timeline", "windows", "media", "manifest"},
-    "pipeline": {"errors", "journal", "manifest", "timeline", "windows", "media", "color", "models", "weights", "plan", "ahead"},
+    "run": {"watch", "manifest", "timeline", "media", "color", "models", "plan", "ahead"},
+    "pipeline": {"errors", "watch", "journal", "manifest", "media", "models", "weights", "plan", "run"},
     "claims": set(),
     "inputs": {"errors", "media"},
     "batch": {"errors", "media", "models", "plan", "pipeline", "claims", "inputs", "ends"},
-    "ends": {"errors", "media", "models", "plan", "pipeline", "inputs"},
+    "ends": {"errors", "media", "models", "plan", "pipeline", "inputs", "watch"},
     "train": {"errors", "windows", "media", "color", "models", "weights", "train"},
     "quality": {"errors", "media", "color", "quality"},
     "cli": {"errors", "timeline", "windows", "media", "color", "models", "weights", "hub", "plan", "pipeline",
@@ -84,7 +86,7 @@ def test_a_module_imports_only_from_those_above_it(name, path):
         assert within(name, "media") or within(name, "train")
 
 
-@pytest.mark.parametrize("name", ["errors", "timeline", "windows", "weights", "claims"])
+@pytest.mark.parametrize("name", ["errors", "timeline", "watch", "windows", "weights", "claims"])
 def test_some_modules_need_nothing_but_the_standard_library(name):
     outer = imports(PACKAGE / f"{name}.py")[1]
     assert not outer & {"torch", "av", "numpy", "typer", "diffusers"}

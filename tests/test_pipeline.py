@@ -217,7 +217,7 @@ def test_threads_end_and_progress_counts_up(tmp_path):
 
 
 def test_decoding_stays_only_a_little_ahead(tmp_path, monkeypatch):
-    from stvsr_cli import pipeline
+    from stvsr_cli import run
 
     read = 0
 
@@ -227,15 +227,15 @@ def test_decoding_stays_only_a_little_ahead(tmp_path, monkeypatch):
             read += 1
             yield frame
 
-    decode = pipeline.decode
-    monkeypatch.setattr(pipeline, "decode", counting)
+    decode = run.decode
+    monkeypatch.setattr(run, "decode", counting)
     source = make_video(tmp_path / "in.mp4", moving(120))
     ahead = []
     upscale(
         job_of(source, tmp_path / "out.mp4", fps_factor=1, window=4),
         progress=lambda p: ahead.append(read - p.done) if p.phase == "upscale" else None,
     )
-    assert len(ahead) == 120 and max(ahead) <= 4 + 1 + pipeline.AHEAD + 4
+    assert len(ahead) == 120 and max(ahead) <= 4 + 1 + run.AHEAD + 4
 
 
 def test_bad_paths_are_found_before_the_model_is_loaded(tmp_path):

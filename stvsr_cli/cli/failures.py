@@ -58,6 +58,12 @@ def reported(*, traceback: bool, stop: Stop | None = None) -> Iterator[None]:
             )
 
 
+def give_up(error: StvsrError) -> None:
+    """Log a failure as one line and end the process at once: its main thread hangs."""
+    logger.error("%s", error)
+    os._exit(error.exit_code)
+
+
 def _end(error: StvsrError, traceback: bool) -> None:
     if traceback:
         logger.error("%s", error, exc_info=True)

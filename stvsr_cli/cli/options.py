@@ -125,6 +125,15 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if 
 AllowUrl = Annotated[
     bool, typer.Option("--allow-url", help="Read INPUT even if it is no local file.", rich_help_panel=RUN)
 ]
+StallTimeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="End, to be gone on with, when a stage makes no progress for so long; 0: never. Default: half an hour, but "
+        "never for the model and for pipes.",
+        rich_help_panel=RUN,
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.", rich_help_panel=RUN)]
 Threads = Annotated[int, typer.Option(min=0, help="Threads; 0: one a core.", rich_help_panel=RUN)]
 ProgressKind = Annotated[str, typer.Option("--progress", help=f"{', '.join(KINDS)}.", rich_help_panel=RUN)]

@@ -8,7 +8,7 @@ import typer
 
 from stvsr_cli.cli import options as opt
 from stvsr_cli.cli.batch import BatchOptions, batch_items, is_batch, print_items, split_paths, upscale_batch
-from stvsr_cli.cli.failures import Stop, reported
+from stvsr_cli.cli.failures import Stop, give_up, reported
 from stvsr_cli.cli.progress import Display, displayed
 from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
 from stvsr_cli.errors import UsageError
@@ -63,6 +63,7 @@ def upscale(
     segment_frames: opt.SegmentFrames = 240,
     overwrite: opt.Overwrite = False,
     allow_url: opt.AllowUrl = False,
+    stall_timeout: opt.StallTimeout = None,
     dry_run: opt.DryRun = False,
     threads: opt.Threads = 0,
     progress: opt.ProgressKind = "auto",
@@ -88,7 +89,7 @@ def upscale(
         options = parse_options(encoder_option or [])
         job = Job(
             input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
-            resume=resume, segment_frames=segment_frames,
+            resume=resume, segment_frames=segment_frames, stall_timeout_s=stall_timeout,
             scale=parse_scale(scale), width=width, height=height, fps_factor=fps_factor, cuts=cuts,
             start=parse_time(start, "--start"), end=parse_time(end, "--end"),
             model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,
@@ -143,9 +144,9 @@ def _upscale(job: "Job", display: Display, between: "EndsConfig | None" = None, 
 
     try:
         if between is not None:
-            report = upscale_between(job, between, progress=display.show)
+            report = upscale_between(job, between, progress=display.show, last_resort=give_up)
         else:
-            report = run(job, progress=show, stop=stop.asked)
+            report = run(job, progress=show, stop=stop.asked, last_resort=give_up)
     except PipeClosed:
         logger.info("the reader of the output has gone; that is all it wanted")
         return

@@ -15,6 +15,7 @@ import av
 import av.error
 import numpy as np
 
+from stvsr_cli import watch
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.decode import PLANAR, Picture
 from stvsr_cli.media.hdr import PARAMETERS, Hdr
@@ -188,20 +189,24 @@ def to_av(picture: Picture, pts: int, duration: int, time_base: Fraction) -> av.
 
 
 class Worker(Generic[Item]):
-    """A thread that handles items from a bounded queue; what fails there is raised again in the caller."""
+    """A thread that handles items from a bounded queue; what fails there is raised again in the caller.
 
-    def __init__(self, handle: Callable[[Item], None], name: str, size: int = QUEUE_FRAMES) -> None:
-        self._handle = handle
+    stage: which of `watch.STAGES` it is.
+    """
+
+    def __init__(self, handle: Callable[[Item], None], stage: str, size: int = QUEUE_FRAMES) -> None:
+        self._handle, self._stage = handle, stage
         self._queue: queue.Queue[Item | None] = queue.Queue(size)
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=watch.in_context(self._run), name=stage, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             if self._error is None:
                 try:
-                    self._handle(item)
+                    with watch.busy(self._stage):
+                        self._handle(item)
                 except BaseException as error:  # raised again where the next item is put
                     self._error = error
 
@@ -210,21 +215,38 @@ class Worker(Generic[Item]):
             raise self._error
 
     def put(self, item: Item) -> None:
-        """Hand over an item; waits while the queue is full. Raises what failed before."""
+        """Hand over an item; waits while the queue is full. Raises what failed before, and StallError."""
         self._check()
-        self._queue.put(item)
+        with watch.waiting():
+            while not self._offer(item):
+                watch.check()
+
+    def _offer(self, item: Item | None) -> bool:
+        try:
+            self._queue.put(item, timeout=watch.POLL_S)
+        except queue.Full:
+            return False
+        return True
 
     def close(self) -> None:
-        """Wait until all is done, and raise what failed."""
+        """Wait until all is done, and raise what failed, or StallError."""
         self.stop()
         self._check()
+        watch.check()
 
-    def stop(self) -> None:
-        """Wait until all is done; never raises."""
-        self._queue.put(None)
-        self._thread.join()
+    def stop(self) -> bool:
+        """Wait until all is done; never raises. Returns whether it is: after a stall the thread may hang."""
+        with watch.waiting():
+            while not self._offer(None) and not watch.has_stalled():
+                pass
+            return watch.join(self._thread)
 
-    def abort(self) -> None:
-        """Leave undone what still waits; never raises."""
+    def abort(self) -> bool:
+        """Leave undone what still waits; never raises. Returns whether the thread has ended."""
         self._error = self._error or RuntimeError("aborted")
-        self.stop()
+        return self.stop()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread has ended, so that what it worked on may be closed."""
+        return not self._thread.is_alive()

@@ -14,6 +14,7 @@ from typing import cast
 import av
 import av.error
 
+from stvsr_cli import watch
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.companions import Companions
 from stvsr_cli.media.decode import Picture
@@ -137,8 +138,10 @@ class OutputFile:
         if self._stream.pix_fmt != frame.format.name:
             frame = frame.reformat(format=self._stream.pix_fmt, threads=1)  # the same samples, packed
         try:
-            self._container.mux(self._stream.encode(frame))
-            self._companions.copy_until((pts + duration) * self.spec.time_base + INTERLEAVE_S)
+            packets = self._stream.encode(frame)
+            with watch.busy("write"):
+                self._container.mux(packets)
+                self._companions.copy_until((pts + duration) * self.spec.time_base + INTERLEAVE_S)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._failure(error, f"writing {self.target} failed") from error
         self._written(pts)
@@ -159,8 +162,9 @@ class OutputFile:
         coded.pts, coded.dts, coded.duration = pts, packet.dts - self._origin, packet.duration
         coded.time_base, coded.is_keyframe, coded.stream = self.spec.time_base, packet.keyframe, self._stream
         try:
-            self._container.mux(coded)
-            self._companions.copy_until((pts + packet.duration) * self.spec.time_base + INTERLEAVE_S)
+            with watch.busy("write"):
+                self._container.mux(coded)
+                self._companions.copy_until((pts + packet.duration) * self.spec.time_base + INTERLEAVE_S)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._failure(error, f"writing {self.target} failed") from error
         self._written(pts)
@@ -176,8 +180,7 @@ class OutputFile:
         try:
             if error is None:
                 self._finish()
-            else:
-                self._worker.abort()
+            elif self._worker.abort():
                 self._close()
         finally:
             self._part.unlink(missing_ok=True)
@@ -189,17 +192,20 @@ class OutputFile:
             self._close()
             raise
         try:
-            if not self._copies:
-                self._container.mux(self._stream.encode(None))
-            self._companions.finish()
-            self._container.close()
+            with watch.busy("encode"):
+                packets = [] if self._copies else self._stream.encode(None)
+            with watch.busy("write"):
+                self._container.mux(packets)
+                self._companions.finish()
+                self._container.close()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._failure(error, f"writing {self.target} failed") from error
         finally:
             self._companions.close()
-        self._verify()
+        with watch.busy("write"):
+            self._verify()
         try:
-            with open(self._part, "rb+") as handle:
+            with watch.busy("write"), open(self._part, "rb+") as handle:
                 os.fsync(handle.fileno())
             self._rename()
             sync_folder(self.target.parent)
@@ -207,6 +213,8 @@ class OutputFile:
             raise self._failure(error, f"{self.target} cannot be finished") from error
 
     def _close(self) -> None:
+        if not self._worker.has_ended:  # it hangs, and what it holds cannot be closed
+            return
         self._companions.close()
         try:
             self._container.close()

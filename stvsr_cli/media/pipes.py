@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import shutil
 import stat
 import sys
@@ -18,6 +19,7 @@ import av
 import av.error
 import numpy as np
 
+from stvsr_cli import watch
 from stvsr_cli.errors import InputError, OutputError, UsageError
 from stvsr_cli.media.decode import Frame, Picture, picture_of
 from stvsr_cli.media.encode import EncoderConfig, Worker, find_encoder
@@ -50,6 +52,14 @@ class Readable(Protocol):
 
     def read(self, size: int = -1, /) -> bytes | None:
         """Up to `size` bytes; none at the end."""
+        ...
+
+
+class RawReadable(Readable, Protocol):
+    """One with a descriptor, on which can be waited."""
+
+    def fileno(self) -> int:
+        """Number of the descriptor."""
         ...
 
 
@@ -92,10 +102,10 @@ def open_pipe(path: Path) -> Iterator["Y4mSource | Path"]:
 class _Sniffed:
     """A stream of which the first bytes have been looked at; it has no seek, so that nobody tries."""
 
-    def __init__(self, raw: Readable) -> None:
+    def __init__(self, raw: RawReadable) -> None:
         self._raw = raw
         self.head = b""
-        while len(self.head) < len(MAGIC) and (more := raw.read(len(MAGIC) - len(self.head))):
+        while len(self.head) < len(MAGIC) and (more := self._more(len(MAGIC) - len(self.head))):
             self.head += more
         self._left = self.head
 
@@ -104,7 +114,13 @@ class _Sniffed:
             size = len(self._left) if size < 0 else size
             part, self._left = self._left[:size], self._left[size:]
             return part
-        return self._raw.read(size) or b""
+        return self._more(size)
+
+    def _more(self, size: int) -> bytes:
+        with watch.busy("read", patient=True):
+            while not select.select([self._raw], [], [], watch.POLL_S)[0]:
+                watch.check()
+            return self._raw.read(size) or b""
 
 
 @contextmanager
@@ -200,7 +216,8 @@ class _Writer:
         size = len(view)
         while len(view) and not self.broken:
             try:
-                view = view[os.write(self._number, view) :]
+                with watch.busy("write", patient=True):
+                    view = view[os.write(self._number, view) :]
             except BrokenPipeError:
                 self.broken = True
         return size
@@ -243,9 +260,10 @@ class PipeOutput(OutputFile):
             self._close()
             raise
         try:
-            self._container.mux(self._stream.encode(None))
-            self._companions.finish()
-            self._container.close()
+            with watch.busy("encode"):
+                self._container.mux(self._stream.encode(None))
+                self._companions.finish()
+                self._container.close()
         except (av.error.FFmpegError, OSError, ValueError) as failure:
             raise self._failure(failure, "writing standard output failed") from failure
         finally:

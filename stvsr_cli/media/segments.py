@@ -20,6 +20,7 @@ from typing import BinaryIO
 import av
 import av.error
 
+from stvsr_cli import watch
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.decode import Picture
 from stvsr_cli.media.encode import EncoderConfig, Packet, to_av
@@ -96,7 +97,8 @@ class SegmentWriter:
             raise _failure(error, self._part) from error
 
     def _put(self, data: bytes) -> None:
-        self._file.write(data)
+        with watch.busy("write"):
+            self._file.write(data)
         self._digest.update(data)
         self._num_bytes += len(data)
 
@@ -104,8 +106,9 @@ class SegmentWriter:
         """Encode what waits, put the file on disk to stay, and give it its name."""
         self._encode(None)
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with watch.busy("write"):
+                self._file.flush()
+                os.fsync(self._file.fileno())
             self._file.close()
             self._part.replace(self._path)
             sync_folder(self._path.parent)
