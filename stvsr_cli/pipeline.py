@@ -24,13 +24,25 @@ from stvsr_cli.run import Loaded as Loaded
 from stvsr_cli.run import Progress as Progress
 from stvsr_cli.run import Report as Report
 from stvsr_cli.run import Run
+from stvsr_cli.space import check_space, warn_of_limits
 from stvsr_cli.watch import Watch
 from stvsr_cli.weights import find_complete, find_weights, verify
 
 logger = logging.getLogger(__name__)
 
 OUTSIDE = frozenset(
-    {"input", "output", "weights", "device", "precision", "overwrite", "allow_url", "resume", "stall_timeout_s"}
+    {
+        "input",
+        "output",
+        "weights",
+        "device",
+        "precision",
+        "overwrite",
+        "allow_url",
+        "resume",
+        "check_space",
+        "stall_timeout_s",
+    }
 )
 """Fields of a job that do not change its result, or by their value only."""
 
@@ -104,6 +116,8 @@ def _upscale(
         run = _journalled(job, loaded, progress, stop)
     else:
         planned = plan(job, loaded)
+        check_space(job, planned)
+        warn_of_limits(job, planned)
         run = Run(job, planned, loaded, progress)
         with OutputFile(job.output, planned.info, run.spec, job.encoder, overwrite=job.overwrite) as out:
             run.through(out)
@@ -119,6 +133,8 @@ def _journalled(
     with Journal(job.output, settings, resume=job.resume) as journal:
         job = replace(job, tile=journal.pinned.get("tile", job.tile), batch=journal.pinned.get("batch", job.batch))
         planned = plan(job, loaded)
+        check_space(job, planned, journal=journal.folder)
+        warn_of_limits(job, planned)
         run = Run(job, planned, loaded, progress)
         journal.pin(tile=planned.tile.size_px, batch=run.batch)
         like = (job.output, planned.info, run.spec, job.encoder)
@@ -154,6 +170,8 @@ def upscale_between(
         progress(Progress("load", 0, None, 0.0))
     loaded = loaded or load(job)
     planned = make_plan(job, info, loaded.model, usable_bytes(loaded.device))
+    check_space(job, planned)
+    warn_of_limits(job, planned)
     run = Run(job, planned, loaded, progress, source)
     with open_output(run.spec) as out:
         run.through(out)

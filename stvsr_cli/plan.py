@@ -75,6 +75,8 @@ class Job:
     """Output frames after which what is made is put on disk to stay, at the next window or shot."""
     allow_url: bool = False
     """Whether the input may be something else than a local file."""
+    check_space: bool = True
+    """Whether to begin only if the output will fit on its disk."""
     stall_timeout_s: float | None = None
     """Seconds without progress after which a stage has stalled; 0: any time is allowed; None: half an hour, but any
     time for the model and for the other end of a pipe."""

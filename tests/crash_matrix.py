@@ -164,7 +164,7 @@ def run_case(name: str, source: Path, whole: object, folder: Path, rng: random.R
 
 
 SETTINGS = ["--model", "linear", "--preset", "ultrafast", "--segment-frames", "16", "--window", "3", "--threads", "1",
-            "--progress", "none"]  # fmt: skip
+            "--progress", "none", "--no-space-check"]  # fmt: skip
 
 
 def main() -> int:

@@ -31,15 +31,16 @@ ABOVE = {
     "plan": {"errors", "watch", "windows", "media", "models"},
     "manifest": {"errors", "media.segments"},
     "journal": {"errors", "timeline", "windows", "media", "manifest"},
+    "space": {"errors", "media", "plan"},
     "run": {"watch", "manifest", "timeline", "media", "color", "models", "plan", "ahead"},
-    "pipeline": {"errors", "watch", "journal", "manifest", "media", "models", "weights", "plan", "run"},
+    "pipeline": {"errors", "watch", "journal", "manifest", "media", "models", "weights", "plan", "run", "space"},
     "claims": set(),
     "inputs": {"errors", "media"},
     "batch": {"errors", "media", "models", "plan", "pipeline", "claims", "inputs", "ends"},
     "ends": {"errors", "media", "models", "plan", "pipeline", "inputs", "watch"},
     "train": {"errors", "windows", "media", "color", "models", "weights", "train"},
     "quality": {"errors", "media", "color", "quality"},
-    "cli": {"errors", "timeline", "windows", "media", "color", "models", "weights", "hub", "plan", "pipeline",
+    "cli": {"errors", "timeline", "windows", "media", "color", "models", "weights", "hub", "plan", "space", "pipeline",
             "claims", "inputs", "batch", "ends", "train", "quality", "cluster", "cli"},
 }  # fmt: skip
 

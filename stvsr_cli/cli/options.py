@@ -134,8 +134,19 @@ StallTimeout = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+SpaceCheck = Annotated[
+    bool, typer.Option("--space-check/--no-space-check", help="Begin only if OUTPUT will fit.", rich_help_panel=RUN)
+]
+Nice = Annotated[
+    int, typer.Option("--nice", min=0, max=19, help="Leave the CPU to others: 19 the most.", rich_help_panel=RUN)
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.", rich_help_panel=RUN)]
-Threads = Annotated[int, typer.Option(min=0, help="Threads; 0: one a core.", rich_help_panel=RUN)]
+Threads = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Threads of the decoder, the model and the encoder, each; 0: one a core.", rich_help_panel=RUN
+    ),
+]
 ProgressKind = Annotated[str, typer.Option("--progress", help=f"{', '.join(KINDS)}.", rich_help_panel=RUN)]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", rich_help_panel=RUN)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=RUN)]

@@ -1,5 +1,6 @@
 """The plan of a job as lines of text, for `--dry-run`."""
 
+import shutil
 from fractions import Fraction
 
 from stvsr_cli.media.encode import encoder_options
@@ -8,6 +9,7 @@ from stvsr_cli.media.probe import VideoInfo
 from stvsr_cli.media.streams import plan_streams
 from stvsr_cli.pipeline import Loaded
 from stvsr_cli.plan import Job, Plan
+from stvsr_cli.space import beyond_limits, estimate, in_words
 
 MIB = 2**20
 
@@ -18,6 +20,7 @@ def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
     traits = loaded.model.traits
     tiling = f"{plan.num_tiles} of {tile.size_px} px, overlap {tile.overlap_px}" if plan.num_tiles > 1 else "none"
     options = " ".join(f"{key}={value}" for key, value in encoder_options(job.encoder).items())
+    limits = beyond_limits(job.encoder.codec, plan.width, plan.height, float(plan.rate))
     return [
         f"input     {info.path}",
         f"          {_described(info)}",
@@ -27,7 +30,9 @@ def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
         f"windows   {_known(plan.num_windows)} of {windows.size} frames, overlap {windows.overlap}; more with cuts",
         f"tiles     {tiling}",
         f"memory    about {plan.memory / MIB:.0f} MiB a window beside the weights",
+        f"disk      {_disk(job, plan)}",
         f"encoder   {job.encoder.codec} {plan.pix_fmt} {options}".rstrip(),
+        *([f"warning   {limits}"] if limits else []),
         *_streams(job, info),
     ]
 
@@ -48,6 +53,14 @@ def _described(info: VideoInfo) -> str:
     if info.interlaced:
         parts.append("interlaced")
     return ", ".join(parts)
+
+
+def _disk(job: Job, plan: Plan) -> str:
+    need = estimate(job, plan, keeps_journal=job.resume != "never")
+    if need is None:
+        return "unknown, as the length is"
+    beside = f", and {in_words(need.journal)} for the journal until it is done" if need.journal else ""
+    return f"about {in_words(need.output)}{beside}; {in_words(shutil.disk_usage(job.output.parent).free)} are free"
 
 
 def _streams(job: Job, info: VideoInfo) -> list[str]:

@@ -1,6 +1,7 @@
 """`stvsr upscale`: one video in, one larger and smoother video out."""
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,8 @@ def upscale(
     overwrite: opt.Overwrite = False,
     allow_url: opt.AllowUrl = False,
     stall_timeout: opt.StallTimeout = None,
+    space_check: opt.SpaceCheck = True,
+    nice: opt.Nice = 0,
     dry_run: opt.DryRun = False,
     threads: opt.Threads = 0,
     progress: opt.ProgressKind = "auto",
@@ -81,6 +84,8 @@ def upscale(
         from stvsr_cli.models.registry import ModelOptions
         from stvsr_cli.plan import Job
 
+        if nice and hasattr(os, "nice"):  # before any thread is there
+            os.nice(nice)
         inputs, output = split_paths(paths)
         several = BatchOptions(
             recursive=recursive, ext=ext, name_template=name_template, skip_existing=skip_existing, jobs=jobs,
@@ -90,6 +95,7 @@ def upscale(
         job = Job(
             input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
             resume=resume, segment_frames=segment_frames, stall_timeout_s=stall_timeout,
+            check_space=space_check,
             scale=parse_scale(scale), width=width, height=height, fps_factor=fps_factor, cuts=cuts,
             start=parse_time(start, "--start"), end=parse_time(end, "--end"),
             model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,

@@ -31,6 +31,8 @@ PACKED = {"gbrp": "bgr0"}
 """Formats with the same samples in another order, for encoders that take only that one (ffv1)."""
 CPU_INFO = Path("/proc/cpuinfo")
 """What Linux says of the processor."""
+THREADS = {"libx265": ("x265-params", "pools"), "libsvtav1": ("svtav1-params", "lp")}
+"""Of encoders that heed FFmpeg's number of threads only in part: the parameter that bounds them all."""
 QUEUE_FRAMES = 8
 """Frames that may wait for the encoder."""
 
@@ -159,6 +161,11 @@ def encoder_options(config: EncoderConfig, hdr: Hdr | None = None, siting: str =
     for name, value in siting_options(config.codec, siting).items():
         if "chromaloc=" not in options.get(name, ""):
             options[name] = ":".join(filter(None, [options.get(name), value]))
+    name, added = THREADS.get(config.codec, ("", ""))
+    if config.threads and f"{added}=" not in options.get(name, "") and name:
+        options[name] = ":".join(filter(None, [options.get(name), f"{added}={config.threads}"]))
+    if config.codec == "libx265" and "log-level=" not in options.get("x265-params", ""):
+        options["x265-params"] = ":".join(filter(None, [options.get("x265-params"), "log-level=error"]))
     if config.codec == "libx264" and "asm=" not in options.get("x264-params", "") and has_avx512():
         options["x264-params"] = ":".join(filter(None, [options.get("x264-params"), "asm=avx2"]))
     return options
