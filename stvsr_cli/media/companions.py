@@ -265,6 +265,8 @@ class _Transcoded(_Route):
 
 def _copied(source: "av.stream.Stream", output: "av.container.OutputContainer") -> _Route | None:
     try:
+        if isinstance(source, AudioStream):
+            source.codec_context.open()  # fails where the headers are damaged, which no player could play
         stream = output.add_stream_from_template(source)
     except (av.error.FFmpegError, ValueError, TypeError, NotImplementedError) as error:
         logger.warning("%s stream %d is dropped: %s", source.type, source.index, error)

@@ -254,10 +254,15 @@ def describe(
     )
 
 
+def _is_empty(context: av.AudioCodecContext) -> bool:
+    """Whether sound is announced, but nothing of it was found."""
+    return not context.sample_rate or (context.name == "aac" and not context.extradata and context.profile is None)
+
+
 def _stream_info(stream: av.stream.Stream) -> StreamInfo:
     codec = stream.codec_context.name if stream.codec_context is not None else UNKNOWN
-    if isinstance(stream, av.AudioStream) and not stream.codec_context.sample_rate:
-        codec = UNKNOWN  # announced, but nothing of it found
+    if isinstance(stream, av.AudioStream) and _is_empty(stream.codec_context):
+        codec = UNKNOWN
     metadata = stream.metadata
     return StreamInfo(
         index=stream.index,
