@@ -18,6 +18,7 @@ from stvsr_cli.media.mux import OutputFile, OutputSpec, check_target
 from stvsr_cli.media.probe import VideoInfo, probe
 from stvsr_cli.media.segments import SegmentWriter
 from stvsr_cli.models.device import pick_device, pick_precision, pick_threads, usable_bytes
+from stvsr_cli.models.fit import offload_on, waiting_bytes
 from stvsr_cli.models.registry import check_options, find_model, load_model
 from stvsr_cli.plan import Job, Plan, make_plan
 from stvsr_cli.run import Loaded as Loaded
@@ -51,7 +52,7 @@ def load(job: Job) -> Loaded:
     """Load the model of a job. Raises ModelError, DeviceError or UsageError."""
     begin = time.perf_counter()
     entry = find_model(job.model)
-    check_options(entry, job.options, job.detail)
+    check_options(entry, job.options, job.detail, job.fit)
     device = pick_device(job.device)
     dtype = pick_precision(job.precision, device)
     torch.set_num_threads(pick_threads(job.threads))
@@ -64,7 +65,9 @@ def load(job: Job) -> Loaded:
         between = find_complete("compact", find_model("compact").needs)
         if between is not None:
             verify(between)
-    model = load_model(entry, weights, device, dtype, options=job.options, detail=job.detail, between=between)
+    model = load_model(
+        entry, weights, device, dtype, options=job.options, detail=job.detail, between=between, fit=job.fit
+    )
     known = "" if job.resume == "never" else fingerprint([path for path in (weights, between) if path is not None])
     return Loaded(model, device, dtype, time.perf_counter() - begin, known)
 
@@ -73,7 +76,15 @@ def plan(job: Job, loaded: Loaded) -> Plan:
     """Probe a job's input and plan it. Raises InputError, OutputError or UsageError."""
     info = probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url)
     check_target(job.output, job.input, overwrite=job.overwrite)
-    return make_plan(job, info, loaded.model, usable_bytes(loaded.device))
+    return plan_on(job, info, loaded)
+
+
+def plan_on(job: Job, info: VideoInfo, loaded: Loaded) -> Plan:
+    """Plan a job on an input that is probed already, for the device that the model is on."""
+    offload = offload_on(job.fit, loaded.device)
+    waiting = waiting_bytes(loaded.model, job.fit, loaded.device)
+    room = usable_bytes(loaded.device, waiting)
+    return make_plan(job, info, loaded.model, room, offload=offload, waiting=waiting)
 
 
 def upscale(
@@ -169,7 +180,7 @@ def upscale_between(
     if progress is not None:
         progress(Progress("load", 0, None, 0.0))
     loaded = loaded or load(job)
-    planned = make_plan(job, info, loaded.model, usable_bytes(loaded.device))
+    planned = plan_on(job, info, loaded)
     check_space(job, planned)
     warn_of_limits(job, planned)
     run = Run(job, planned, loaded, progress, source)

@@ -9,6 +9,8 @@ from stvsr_cli.errors import UsageError
 from stvsr_cli.media.encode import EncoderConfig, choose_pix_fmt
 from stvsr_cli.media.probe import VideoInfo
 from stvsr_cli.models.contract import OneStepModel
+from stvsr_cli.models.fit import Fit
+from stvsr_cli.models.memory import MemoryPlan, plan_memory
 from stvsr_cli.models.registry import ModelOptions
 from stvsr_cli.watch import check_timeout
 from stvsr_cli.windows import TileConfig, WindowConfig, num_windows, tiles
@@ -55,6 +57,8 @@ class Job:
     """Strength of the detail expert in [0, 1]; None: the model's own."""
     options: ModelOptions = field(default_factory=ModelOptions)
     """Options of single models."""
+    fit: Fit = field(default_factory=Fit)
+    """How a large model is made to fit the device."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """How the video is encoded."""
     cuts: str = "hold"
@@ -125,6 +129,12 @@ class Plan:
     num_tiles: int
     memory: int
     """Bytes one window needs beyond the weights, an upper estimate."""
+    needs: MemoryPlan
+    """What the weights and one window need, part by part."""
+    usable: int | None
+    """Bytes that one window may take; None where that is not known."""
+    waiting: int
+    """Bytes of weights that are to be kept free for; see `device.usable_bytes`."""
 
 
 def output_size(info: VideoInfo, job: Job) -> tuple[int, int]:
@@ -144,10 +154,19 @@ def output_size(info: VideoInfo, job: Job) -> tuple[int, int]:
     return width, height
 
 
-def make_plan(job: Job, info: VideoInfo, model: OneStepModel, usable_bytes: int | None = None) -> Plan:
+def make_plan(
+    job: Job,
+    info: VideoInfo,
+    model: OneStepModel,
+    usable_bytes: int | None = None,
+    *,
+    offload: str = "none",
+    waiting: int = 0,
+) -> Plan:
     """Decide everything that can be decided before the first frame.
 
-    usable_bytes: memory that one window may take; where whole frames need more, --tile auto makes tiles.
+    usable_bytes: memory that one window may take; where whole frames need more, --tile auto makes tiles. offload: the
+    kind in effect. waiting: bytes of weights that `usable_bytes` leaves room for.
     Raises UsageError for what cannot be done.
     """
     traits = model.traits
@@ -158,6 +177,7 @@ def make_plan(job: Job, info: VideoInfo, model: OneStepModel, usable_bytes: int 
     width, height = output_size(info, job)
     count = _num_frames(job, info)
     shape = tiles(info.height, info.width, tile)[0]
+    needs = plan_memory(model, windows.size, shape.height, shape.width, job.fps_factor, offload=offload)
     return Plan(
         info=info,
         width=width,
@@ -170,7 +190,10 @@ def make_plan(job: Job, info: VideoInfo, model: OneStepModel, usable_bytes: int 
         num_windows=None if count is None else num_windows(count, windows),
         tile=tile,
         num_tiles=len(tiles(info.height, info.width, tile)),
-        memory=model.window_bytes(windows.size, shape.height, shape.width, job.fps_factor),
+        memory=max(needs.window.values()),
+        needs=needs,
+        usable=usable_bytes,
+        waiting=waiting,
     )
 
 

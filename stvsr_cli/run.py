@@ -111,7 +111,7 @@ class Run:
     @property
     def batch(self) -> int:
         """Windows, or tiles, per model call."""
-        return self.job.batch or auto_batch(self.plan.memory, self.loaded.device)
+        return self.job.batch or auto_batch(self.plan.memory, self.loaded.device, self.plan.waiting)
 
     def go_on(self, point: Point, frames_out: int) -> None:
         """Begin where an earlier run ended, which made so many output frames."""

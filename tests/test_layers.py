@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "stvsr_cli"
 MEDIA = {"media.probe", "media.decode", "media.shots", "media.encode", "media.companions", "media.mux"}
-CORE = {"models.contract", "models.step", "models.stitch", "models.device", "models.registry", "models.linear"}
+CORE = {"models.contract", "models.step", "models.stitch", "models.device", "models.registry", "models.linear",
+        "models.fit", "models.memory", "models.offload", "models.quantize", "models.attention"}  # fmt: skip
 SYSTEMS = {"models.compact", "models.osdenhancer", "models.dloral", "models.diffst"}
 ABOVE = {
     "errors": set(),
@@ -21,10 +22,15 @@ ABOVE = {
     "models.step": {"models.contract"},
     "models.stitch": {"errors", "windows", "models.contract", "models.step"},
     "models.device": {"errors"},
+    "models.offload": {"errors"},
+    "models.quantize": {"errors"},
+    "models.attention": {"errors"},
+    "models.memory": {"models.contract", "models.offload"},
+    "models.fit": {"errors", "models.contract", "models.offload", "models.quantize", "models.attention"},
     "models.linear": {"models.contract"},
     "models.layers": {"errors", "models.layers"},
     "models.interpolation": {"models.contract", "models.step", "models.linear", "models.compact"},
-    "models.registry": {"errors", "models.contract", "models.linear", "models.interpolation", *SYSTEMS},
+    "models.registry": {"errors", "models.contract", "models.fit", "models.linear", "models.interpolation", *SYSTEMS},
     **{name: {"errors", "windows", "models.contract", "models.step", "models.layers", name} for name in SYSTEMS},
     "weights": {"errors"},
     "hub": {"errors", "models.registry", "weights"},
@@ -38,7 +44,7 @@ ABOVE = {
     "inputs": {"errors", "media"},
     "batch": {"errors", "media", "models", "plan", "pipeline", "claims", "inputs", "ends"},
     "ends": {"errors", "media", "models", "plan", "pipeline", "inputs", "watch"},
-    "train": {"errors", "windows", "media", "color", "models", "weights", "train"},
+    "train": {"errors", "windows", "media", "color", "models", "weights", "quality", "train"},
     "quality": {"errors", "media", "color", "quality"},
     "cli": {"errors", "timeline", "windows", "media", "color", "models", "weights", "hub", "plan", "space", "pipeline",
             "claims", "inputs", "batch", "ends", "train", "quality", "cluster", "cli"},

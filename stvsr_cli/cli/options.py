@@ -64,6 +64,39 @@ Base = Annotated[
     typer.Option(help="Folder of the base model, if not beside the weights (dloral).", rich_help_panel=MODEL),
 ]
 
+VaeTile = Annotated[
+    str,
+    typer.Option(
+        "--vae-tile",
+        help="auto, off, or the side of the autoencoder's tiles in output pixels (osdenhancer, dloral, diffst).",
+        rich_help_panel=MODEL,
+    ),
+]
+Aggregation = Annotated[
+    bool,
+    typer.Option(
+        "--aggregation/--no-aggregation", help="In-between frames from context (diffst).", rich_help_panel=MODEL
+    ),
+]
+Guidance = Annotated[
+    bool, typer.Option("--guidance/--no-guidance", help="Guide by the whole video (diffst).", rich_help_panel=MODEL)
+]
+Offload = Annotated[
+    str,
+    typer.Option(
+        help="none; model or sequential: networks, or their blocks, wait in main memory (large models, GPU).",
+        rich_help_panel=MODEL,
+    ),
+]
+Quantize = Annotated[
+    str,
+    typer.Option(help="none, int8 or fp8: the denoiser's weights, by torchao (large models).", rich_help_panel=MODEL),
+]
+Attention = Annotated[
+    str,
+    typer.Option(help="sdpa; auto: flash where installed; flash or sage (large models, GPU).", rich_help_panel=MODEL),
+]
+
 Codec = Annotated[str, typer.Option(help="FFmpeg's name of the video encoder.", rich_help_panel=ENCODING)]
 Crf = Annotated[int | None, typer.Option(min=0, max=63, help="Quality; lower is better.", rich_help_panel=ENCODING)]
 Preset = Annotated[str | None, typer.Option(help="The encoder's speed preset.", rich_help_panel=ENCODING)]

@@ -7,11 +7,10 @@ from stvsr_cli.media.encode import encoder_options
 from stvsr_cli.media.mux import supported_codecs
 from stvsr_cli.media.probe import VideoInfo
 from stvsr_cli.media.streams import plan_streams
+from stvsr_cli.models.memory import memory_lines
 from stvsr_cli.pipeline import Loaded
 from stvsr_cli.plan import Job, Plan
 from stvsr_cli.space import beyond_limits, estimate, in_words
-
-MIB = 2**20
 
 
 def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
@@ -19,6 +18,8 @@ def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
     info, windows, tile = plan.info, plan.windows, plan.tile
     traits = loaded.model.traits
     tiling = f"{plan.num_tiles} of {tile.size_px} px, overlap {tile.overlap_px}" if plan.num_tiles > 1 else "none"
+    room = None if plan.usable is None else plan.usable + (plan.waiting or plan.needs.resident)
+    lines = memory_lines(plan.needs, room)
     options = " ".join(f"{key}={value}" for key, value in encoder_options(job.encoder).items())
     limits = beyond_limits(job.encoder.codec, plan.width, plan.height, float(plan.rate))
     return [
@@ -29,7 +30,8 @@ def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
         f"model     {traits.name} on {loaded.device}, {str(loaded.dtype).removeprefix('torch.')}",
         f"windows   {_known(plan.num_windows)} of {windows.size} frames, overlap {windows.overlap}; more with cuts",
         f"tiles     {tiling}",
-        f"memory    about {plan.memory / MIB:.0f} MiB a window beside the weights",
+        f"memory    {lines[0]}",
+        *(f"          {line}" for line in lines[1:]),
         f"disk      {_disk(job, plan)}",
         f"encoder   {job.encoder.codec} {plan.pix_fmt} {options}".rstrip(),
         *([f"warning   {limits}"] if limits else []),

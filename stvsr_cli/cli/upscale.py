@@ -46,6 +46,12 @@ def upscale(
     color_fix: opt.ColorFix = None,
     posterior: opt.Posterior = None,
     base: opt.Base = None,
+    vae_tile: opt.VaeTile = "auto",
+    aggregation: opt.Aggregation = True,
+    guidance: opt.Guidance = True,
+    offload: opt.Offload = "none",
+    quantize: opt.Quantize = "none",
+    attention: opt.Attention = "sdpa",
     codec: opt.Codec = "libx264",
     crf: opt.Crf = None,
     preset: opt.Preset = None,
@@ -81,6 +87,7 @@ def upscale(
         from stvsr_cli.ends import EndsConfig, is_between
         from stvsr_cli.inputs import is_pattern
         from stvsr_cli.media.encode import EncoderConfig
+        from stvsr_cli.models.fit import Fit
         from stvsr_cli.models.registry import ModelOptions
         from stvsr_cli.plan import Job
 
@@ -101,7 +108,12 @@ def upscale(
             model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,
             window=window, overlap=overlap, batch=parse_count(batch, "--batch", {"auto": None}),
             tile=parse_count(tile, "--tile", {"auto": None, "off": 0}), detail=detail,
-            options=ModelOptions(prompt=prompt, color_fix=color_fix, posterior=posterior, base=base),
+            options=ModelOptions(
+                prompt=prompt, color_fix=color_fix, posterior=posterior, base=base,
+                vae_tile_px=parse_count(vae_tile, "--vae-tile", {"auto": None, "off": 0}),
+                aggregation=None if aggregation else False, guidance=None if guidance else False,
+            ),
+            fit=Fit(offload=offload, quantize=quantize, attention=attention),
             encoder=EncoderConfig(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, options=options, threads=threads),
         )  # fmt: skip
         between = EndsConfig(format=format, rate=parse_scale(fps, "--fps"))

@@ -4,10 +4,11 @@ A window of a video goes through `initialise -> encode -> condition -> denoise -
 order and once each (`models/step.py` does that). Everything between the verbs belongs to the model.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Init = TypeVar("Init")
 Latent = TypeVar("Latent")
@@ -38,6 +39,8 @@ class Traits:
     """Input pixels two tiles share: at least what the receptive field needs, blended by a ramp."""
     detail: float = 1.0
     """Strength of the detail expert unless the user says otherwise."""
+    denoiser: str = ""
+    """Which of a `PartedModel`'s parts is the denoiser, whose linear layers may be quantized."""
     wants_context: bool = False
     """Whether `Request.context` must hold the whole frames of the window while a tile is processed."""
 
@@ -88,4 +91,21 @@ class OneStepModel(Protocol[Init, Latent, Condition]):
 
     def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
         """Return an upper estimate of the bytes one window of this size needs beyond the weights."""
+        ...
+
+
+@runtime_checkable
+class PartedModel(Protocol):
+    """A model whose networks are used one after the other, so that not all need lie on the device at once."""
+
+    @property
+    def parts(self) -> Mapping[str, nn.Module]:
+        """The networks by name. What the model holds besides them is small, and lies on the device."""
+        ...
+
+    def stage_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> Mapping[str, int]:
+        """Return the bytes in use beyond the weights while each part runs; `frames` stands for work on pixels alone.
+
+        The largest of them is `window_bytes`.
+        """
         ...

@@ -73,24 +73,24 @@ def pick_threads(requested: int) -> int:
     return os.cpu_count() or 1
 
 
-def usable_bytes(device: torch.device) -> int | None:
+def usable_bytes(device: torch.device, waiting: int = 0) -> int | None:
     """Memory that a window may plan with; None where that is not known.
 
-    On CUDA a share of what is free now; on a CPU a share of what the machine, or the container, has in all, so that
+    waiting: bytes of weights that will come to the device, or that a CPU's memory in all must hold. On CUDA a share of what is free now; on a CPU a share of what the machine, or the container, has in all, so that
     the plan does not depend on what else runs.
     """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0] * SHARE_OF_FREE_MEMORY)
+        return max(0, int(torch.cuda.mem_get_info(device)[0] * SHARE_OF_FREE_MEMORY) - waiting)
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return None
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else "max"
-    return int(min(total, int(limit) if limit.isdigit() else total) * SHARE_OF_MACHINE_MEMORY)
+    return max(0, int(min(total, int(limit) if limit.isdigit() else total) * SHARE_OF_MACHINE_MEMORY) - waiting)
 
 
-def auto_batch(window_bytes: int, device: torch.device) -> int:
-    """Windows, or tiles, that fit into a CUDA device's free memory together; 1 on a CPU."""
-    usable = usable_bytes(device) if device.type == "cuda" else None
+def auto_batch(window_bytes: int, device: torch.device, waiting: int = 0) -> int:
+    """Windows, or tiles, that fit into a CUDA device's free memory together; 1 on a CPU. waiting: see `usable_bytes`."""
+    usable = usable_bytes(device, waiting) if device.type == "cuda" else None
     return 1 if usable is None else max(1, min(LARGEST_AUTO_BATCH, usable // max(window_bytes, 1)))
 
 

@@ -1,6 +1,6 @@
 """Which models there are, and how each is loaded. A model's code is imported when it is asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
     from stvsr_cli.models.contract import OneStepModel
+    from stvsr_cli.models.fit import Fit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +25,12 @@ class ModelOptions:
     """mode or sample: which latent the autoencoder's posterior gives (osdenhancer, dloral, diffst)."""
     base: Path | None = None
     """Folder of the base model, where it is not beside the weights (dloral)."""
+    vae_tile_px: int | None = None
+    """Side, in output pixels, of the autoencoder's tiles; 0: whole frames (osdenhancer, dloral, diffst)."""
+    aggregation: bool | None = None
+    """Whether in-between frames come from context aggregation; False: blends (diffst)."""
+    guidance: bool | None = None
+    """Whether the whole video guides the transformer; False: nothing does (diffst)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +81,8 @@ class ModelEntry:
     """Whether --detail changes its result."""
     detail_at_load: bool = False
     """Whether the detail strength is merged into the weights on loading."""
+    large: bool = False
+    """Whether --offload, --quantize and --attention are for it."""
     spatial_only: bool = False
     """Whether in-between frames must be made before it, which the compact model's weights do where they are given."""
 
@@ -128,7 +137,8 @@ MODELS = {
                 "scheduler/scheduler_config.json",
                 "prompt_embeddings/*.safetensors",
             ),
-            options=frozenset({"posterior"}),
+            options=frozenset({"posterior", "vae_tile_px"}),
+            large=True,
         ),
         ModelEntry(
             name="dloral",
@@ -165,7 +175,8 @@ MODELS = {
                 "base/text_encoder/*model*",
                 "base/tokenizer/*",
             ),
-            options=frozenset({"prompt", "color_fix", "posterior", "base"}),
+            options=frozenset({"prompt", "color_fix", "posterior", "base", "vae_tile_px"}),
+            large=True,
             takes_detail=True,
             detail_at_load=True,
             spatial_only=True,
@@ -185,8 +196,15 @@ MODELS = {
                 folder="base",
             ),
             by_hand="no weights are published: train them from the base with `stvsr train`, then give --weights DIR",
-            needs=("diffst.json", "diffst.safetensors", "transformer/config.json", "vae/config.json"),
-            options=frozenset({"posterior"}),
+            needs=(
+                "diffst.json",
+                "diffst.safetensors",
+                "transformer/config.json|base/transformer/config.json",
+                "vae/config.json|base/vae/config.json",
+                "vae/*.safetensors|base/vae/*.safetensors",
+            ),
+            options=frozenset({"posterior", "vae_tile_px", "aggregation", "guidance"}),
+            large=True,
         ),
     )
 }
@@ -199,16 +217,25 @@ def find_model(name: str) -> ModelEntry:
     return MODELS[name]
 
 
-def check_options(entry: ModelEntry, options: ModelOptions, detail: float | None) -> dict[str, Any]:
+FLAGS = {"vae_tile_px": "vae-tile", "aggregation": "no-aggregation", "guidance": "no-guidance"}
+"""Flags of options, where they are not their names."""
+
+
+def flag_of(option: str) -> str:
+    """The command line's flag for a field of `ModelOptions`."""
+    return "--" + FLAGS.get(option, option.replace("_", "-"))
+
+
+def check_options(
+    entry: ModelEntry, options: ModelOptions, detail: float | None, fit: "Fit | None" = None
+) -> dict[str, Any]:
     """The options that were given, for the model's loader. Raises UsageError for one the model does not have."""
-    given = {
-        name: value
-        for name in ("prompt", "color_fix", "posterior", "base")
-        if (value := getattr(options, name)) is not None
-    }
+    if fit is not None and fit.given and not entry.large:
+        raise UsageError(f"--{fit.given[0]} means nothing to the model {entry.name}.", hint="Leave it out.")
+    given = {field.name: value for field in fields(ModelOptions) if (value := getattr(options, field.name)) is not None}
     foreign = sorted(set(given) - entry.options)
     if foreign:
-        flag = "--" + foreign[0].replace("_", "-")
+        flag = flag_of(foreign[0])
         raise UsageError(f"{flag} means nothing to the model {entry.name}.", hint="Leave it out.")
     if detail is not None and not entry.takes_detail:
         raise UsageError(f"--detail means nothing to the model {entry.name}.", hint="Leave it out.")
@@ -226,14 +253,35 @@ def load_model(
     options: ModelOptions | None = None,
     detail: float | None = None,
     between: Path | None = None,
+    fit: "Fit | None" = None,
 ) -> "OneStepModel":
-    """Load a model onto a device.
+    """Load a model onto a device, or as `fit` says, so that it fits it.
 
     weights: file or folder; None for a model without. between: the compact model's weights, which make the in-between
     frames for a model that is spatial only; without them they are blends. Raises ModelError if weights are missing or
     do not fit, UsageError for an option the model does not have.
     """
-    given = check_options(entry, options or ModelOptions(), detail)
+    given = check_options(entry, options or ModelOptions(), detail, fit)
+    if entry.large:
+        from stvsr_cli.models.fit import Fit, fit_model, loading_device
+
+        fit = fit or Fit()
+        model = _load(entry, weights, device, loading_device(fit, device), dtype, given, between)
+        fit_model(model, fit, device)
+        return model
+    return _load(entry, weights, device, device, dtype, given, between)
+
+
+def _load(
+    entry: ModelEntry,
+    weights: Path | None,
+    device: "torch.device",
+    place: "torch.device",
+    dtype: "torch.dtype",
+    given: dict[str, Any],
+    between: Path | None,
+) -> "OneStepModel":
+    """Load a model. place: where the weights of large models are read to."""
     if entry.name == "linear":
         from stvsr_cli.models import linear
 
@@ -249,12 +297,12 @@ def load_model(
     if entry.name == "osdenhancer":
         from stvsr_cli.models import osdenhancer
 
-        return osdenhancer.load(weights, device, dtype, **given)
+        return osdenhancer.load(weights, place, dtype, **given)
     if entry.name == "dloral":
         from stvsr_cli.models import dloral, interpolation
 
         interpolator = interpolation.load(between, device, dtype)
-        return dloral.load(weights, device, dtype, interpolator=interpolator, **given)
+        return dloral.load(weights, place, dtype, interpolator=interpolator, **given)
     from stvsr_cli.models import diffst
 
-    return diffst.load(weights, device, dtype, **given)
+    return diffst.load(weights, place, dtype, **given)

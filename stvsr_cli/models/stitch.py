@@ -80,10 +80,13 @@ class Runner:
         while True:
             try:
                 return self._in_parts(frames.to(device))
-            except torch.OutOfMemoryError:
-                if device.type == "cuda":
-                    torch.cuda.empty_cache()
-                self._give_way(frames)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+            # outside the handler, where the failed call's tensors are gone
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._give_way(frames)
 
     def _give_way(self, frames: Tensor) -> None:
         """Halve the batch, then the tile, then the window; say so."""
@@ -145,6 +148,11 @@ class Runner:
                 if b == 0:
                     total[rows, columns] += weight
         return canvas.div_(total)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out; on a CPU it has no type of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def upscale_shot(

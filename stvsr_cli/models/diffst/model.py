@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stvsr_cli.errors import UsageError
 from stvsr_cli.models.contract import Request, Traits
@@ -43,7 +43,14 @@ class DiffST:
             tile_px=0,
             tile_overlap_px=32,
             wants_context=True,
+            denoiser="transformer",
         )
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks; see `contract.PartedModel`."""
+        names = ("flow", "aggregation", "guidance", "vae", "transformer")
+        return {name: self.network.get_submodule(name) for name in names}
 
     def initialise(self, frames: Tensor, request: Request) -> Initial:
         """Return the video with intermediate frames by context aggregation. Raises UsageError if detail is not 1."""
@@ -86,7 +93,11 @@ class DiffST:
         return 1 + chunks * per_chunk, height // stride, width // stride
 
     def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
-        """Return an upper estimate of the bytes one window of this input size needs beyond the weights."""
+        """Return an estimate of the bytes one window of this input size needs beyond the weights."""
+        return max(self.stage_bytes(num_frames, height_px, width_px, fps_factor).values())
+
+    def stage_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> dict[str, int]:
+        """Return the bytes in use while each part runs; see `contract.PartedModel`."""
         multiple = self.traits.multiple_px
         height, width = (-(-side // multiple) * multiple for side in (height_px, width_px))
         frames = (num_frames - 1) * fps_factor + 1
@@ -98,7 +109,12 @@ class DiffST:
         enlarging = values * (3 * 4 + size)  # three float32 copies and the autoencoder's; the same once decoded
         held = 7 * size // 2 if self.network.vae.use_tiling else 2 * size  # decoded so far: tiles overlap
         coding = values * max(4 + size, held) + self._vae_bytes(height, width)
-        return kept + max(aggregation, enlarging, coding, self._transformer_bytes(padded, height, width))
+        return {
+            "frames": kept + enlarging,
+            "aggregation": kept + aggregation,
+            "vae": kept + coding,
+            "transformer": kept + self._transformer_bytes(padded, height, width),
+        }
 
     def _aggregation_values(self) -> int:
         """Values per input pixel and keyframe: the fusion's inputs and features at half the size, and warped frames."""

@@ -90,7 +90,8 @@ class DiffSTNetwork(nn.Module):
 
     def normalise(self, latent: Tensor) -> Tensor:
         """Return the normalised latent, [B, T', C, H', W'], float32, of the autoencoder's [B, C, T', H', W']."""
-        normalised = (latent.float() - self._channels(self.latents_mean)) / self._channels(self.latents_std)
+        mean, std = (self._channels(values.to(latent.device)) for values in (self.latents_mean, self.latents_std))
+        normalised = (latent.float() - mean) / std
         return normalised.transpose(1, 2)
 
     def guide(self, video: Tensor) -> Tensor:
@@ -117,7 +118,8 @@ class DiffSTNetwork(nn.Module):
 
     def decode(self, latent: Tensor, num_frames: int) -> Tensor:
         """Return the first `num_frames` frames of a normalised latent, [B, num_frames, 3, H, W], float32 in [0, 1]."""
-        scaled = latent.transpose(1, 2) * self._channels(self.latents_std) + self._channels(self.latents_mean)
+        mean, std = (self._channels(values.to(latent.device)) for values in (self.latents_mean, self.latents_std))
+        scaled = latent.transpose(1, 2) * std + mean
         video = self.vae.decode(scaled.to(self._vae_dtype), return_dict=False)[0]
         frames: Tensor = video[:, :, :num_frames].transpose(1, 2).float() * 0.5 + 0.5
         return frames

@@ -7,7 +7,7 @@ from typing import get_args
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.errors import UsageError
@@ -43,6 +43,7 @@ TRAITS = Traits(
     join="discard",  # a window's first frame had no predecessor there: it is the window before that shows it
     tile_px=0,  # the model tiles its latents by itself
     tile_overlap_px=32,
+    denoiser="unet",
 )
 
 
@@ -106,6 +107,11 @@ class DLoRAL:
         self._interpolate = interpolator or blend_linearly
         self._detail = self._merged_detail = detail
         self._remerge = remerge
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks; see `contract.PartedModel`."""
+        return {"vae": self.codec.vae, "retrieval": self.retrieval, "unet": self.unet}
 
     def initialise(self, frames: Tensor, request: Request) -> Initial:
         """Return the enlarged video, in-between frames included."""
@@ -180,7 +186,7 @@ class DLoRAL:
 
     def _predict(self, pairs: Tensor) -> Tensor:
         timestep = torch.tensor([TIMESTEP], device=pairs.device)
-        prompt = self.prompt.expand(pairs.shape[0], -1, -1)
+        prompt = self.prompt.to(pairs.device).expand(pairs.shape[0], -1, -1)
         prediction: Tensor = self.unet(pairs, timestep, encoder_hidden_states=prompt, return_dict=False)[0]
         return prediction
 
@@ -194,13 +200,22 @@ class DLoRAL:
         self._merged_detail = detail
 
     def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
-        """Return an upper estimate of the bytes one window of this input size needs beyond the weights."""
+        """Return an estimate of the bytes one window of this input size needs beyond the weights."""
+        return max(self.stage_bytes(num_frames, height_px, width_px, fps_factor).values())
+
+    def stage_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> dict[str, int]:
+        """Return the bytes in use while each part runs; see `contract.PartedModel`."""
         frames = (num_frames - 1) * fps_factor + 1
         scale = self.traits.scale
         height, width = (side * scale for side in enlarged_size(height_px, width_px, self.options.process_px // scale))
         video = 3 * frames * (height * width + scale * scale * height_px * width_px)  # the enlarged and the output
         pixels = 4 * (video + 12 * height * width)  # in float32, with a few copies of one frame
-        return pixels + max(self._vae_bytes(height, width), self._unet_bytes(height, width))
+        return {
+            "frames": pixels,
+            "vae": pixels + self._vae_bytes(height, width),
+            "retrieval": pixels + 2 * BLOCK_BYTES,
+            "unet": pixels + self._unet_bytes(height, width),
+        }
 
     def _vae_bytes(self, height: int, width: int) -> int:
         """Return the bytes of the decoder's last level, which holds the most."""
@@ -210,12 +225,12 @@ class DLoRAL:
         return int(copies * self.codec.vae.dtype.itemsize)
 
     def _unet_bytes(self, height: int, width: int) -> int:
-        """Return the bytes of the first level's feed-forward network, or of a block of the retrieval."""
+        """Return the bytes of the first level's feed-forward network."""
         height, width = (math.ceil(side / self.codec.stride) for side in (height, width))
         tile = self._tiles(height, width)[0]
         channels = self.unet.config["block_out_channels"][0]
         copies = UNET_COPIES * channels * tile.height * tile.width * self.options.pairs_per_call
-        return int(max(copies * self.unet.dtype.itemsize, 2 * BLOCK_BYTES))
+        return int(copies * self.unet.dtype.itemsize)
 
 
 def _previous(x: Tensor) -> Tensor:

@@ -17,12 +17,12 @@ def load(
     dtype: torch.dtype,
     *,
     posterior: Posterior = "mode",
-    vae_tiling: bool = True,
+    vae_tile_px: int | None = None,
 ) -> OSDEnhancer:
     """Return the model of a published folder: `transformer/ vae/ scheduler/ prompt_embeddings/`.
 
     posterior: the VAE's most likely latent, or a sample of it drawn with the request's seed, as the authors do.
-    vae_tiling: encode and decode frames above the VAE's own tile size in tiles.
+    vae_tile_px: side of the VAE's tiles in output pixels, a multiple of 32; 0: whole frames; None: its own tiles.
     Raises ModelError if a file is absent or damaged, or a tensor is missing, unexpected or misshapen.
     """
     if weights is None or not weights.is_dir():
@@ -37,5 +37,5 @@ def load(
         load_scheduler(weights / "scheduler"),
         load_prompt(weights / "prompt_embeddings", transformer.config, device, dtype),
         posterior=posterior,
-        vae_tiling=vae_tiling,
+        vae_tile_px=vae_tile_px,
     )

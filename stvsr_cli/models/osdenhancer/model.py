@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stvsr_cli.errors import UsageError
 from stvsr_cli.models.contract import Request, Traits
@@ -21,6 +21,9 @@ TIMESTEP = 399
 PADDED_MULTIPLE_PX = 16
 """Output sides are padded to multiples of this: the VAE's stride times the transformer's patch."""
 
+TILE_OVERLAP = 4
+"""Tiles of the VAE that a user chooses overlap by their side divided by this."""
+
 TRAITS = Traits(
     name="osdenhancer",
     scale=4,
@@ -32,6 +35,7 @@ TRAITS = Traits(
     join="discard",  # a fade between two generated details shows both; one frame of overlap keeps the first copy
     tile_px=0,
     tile_overlap_px=32,
+    denoiser="transformer",
 )
 
 
@@ -57,11 +61,12 @@ class OSDEnhancer:
         prompt: Tensor,
         *,
         posterior: Posterior = "mode",
-        vae_tiling: bool = True,
+        vae_tile_px: int | None = None,
     ) -> None:
-        """Wire the parts, which lie on one device. Raises UsageError for an unknown `posterior`.
+        """Wire the parts, which lie on one device. Raises UsageError for an unknown `posterior` or an impossible tile.
 
-        prompt: [1, L, D]. vae_tiling: encode and decode frames above the VAE's own tile size in tiles, as the authors do.
+        prompt: [1, L, D]. vae_tile_px: frames above this side are encoded and decoded in square tiles of it, in output
+        pixels; 0: whole; None: in the VAE's own tiles, as the authors do.
         """
         if posterior not in get_args(Posterior):
             raise UsageError(f"posterior={posterior!r} is unknown.", hint=f"Choose one of {get_args(Posterior)}.")
@@ -71,10 +76,24 @@ class OSDEnhancer:
         self._multiple_px = max(PADDED_MULTIPLE_PX, self._stride_px * transformer.config["patch_size"])
         self._vae_dtype = next(vae.encoder.parameters()).dtype  # the decoder keeps parts in float32
         vae.enable_slicing()
-        if vae_tiling and tiles_fit(vae):
-            vae.enable_tiling()
+        self._tile(vae_tile_px)
+
+    def _tile(self, side_px: int | None) -> None:
+        multiple = TILE_OVERLAP * self._stride_px
+        if side_px is not None and (side_px < 0 or side_px % multiple):
+            raise UsageError(f"--vae-tile {side_px} must be a multiple of {multiple} for osdenhancer.")
+        if side_px:
+            share = 1 / TILE_OVERLAP
+            self.vae.enable_tiling(side_px, side_px, share, share)
+        elif side_px is None and tiles_fit(self.vae):
+            self.vae.enable_tiling()
         else:
-            vae.disable_tiling()
+            self.vae.disable_tiling()
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks; see `contract.PartedModel`."""
+        return {"vae": self.vae, "transformer": self.transformer}
 
     @property
     def _stride_px(self) -> int:
@@ -97,7 +116,7 @@ class OSDEnhancer:
         """Return the motion residual's latent and the prompt."""
         return Condition(
             residual=self._encode(init.residual, request.seed + 1),
-            prompt=self.prompt.expand(latent.shape[0], -1, -1),
+            prompt=self.prompt.to(latent.device).expand(latent.shape[0], -1, -1),
         )
 
     def denoise(self, latent: Tensor, condition: Condition, request: Request) -> Tensor:
@@ -143,7 +162,11 @@ class OSDEnhancer:
         )
 
     def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
-        """Return an upper estimate of the bytes one window of this input size needs beyond the weights."""
+        """Return an estimate of the bytes one window of this input size needs beyond the weights."""
+        return max(self.stage_bytes(num_frames, height_px, width_px, fps_factor).values())
+
+    def stage_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> dict[str, int]:
+        """Return the bytes in use while each part runs; see `contract.PartedModel`."""
         frames = (num_frames - 1) * fps_factor + 1
         frames += -(frames - 1) % int(self.vae.num_sample_frames_batch_size)
         height, width = (
@@ -153,7 +176,11 @@ class OSDEnhancer:
         values = 3 * frames * height * width
         held = 2 * 4 * values  # the initial video and the residual
         at_the_vae = 4 * values * self._vae_dtype.itemsize + self._vae_bytes(frames, height, width)
-        return held + max(4 * values, at_the_vae, self._transformer_bytes(frames, height, width))
+        return {
+            "frames": held + 4 * values,
+            "vae": held + at_the_vae,
+            "transformer": held + self._transformer_bytes(frames, height, width),
+        }
 
     def _transformer_bytes(self, frames: int, height: int, width: int) -> int:
         """Return the bytes of a block's activations: its feed-forward network holds up to 20 widths a token."""
