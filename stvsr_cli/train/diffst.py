@@ -13,6 +13,7 @@ from stvsr_cli.models.diffst.adapters import is_factor
 from stvsr_cli.models.diffst.config import FULL, SMALL, Finetune
 from stvsr_cli.models.diffst.folder import read_base, write_folder
 from stvsr_cli.models.diffst.network import DiffSTNetwork, new_network
+from stvsr_cli.train.block_start import fits_block_transform, start_as_block_transform
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.losses import Perceptual, charbonnier
 from stvsr_cli.train.motion import motion_losses
@@ -21,7 +22,7 @@ from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
 
 TILE_PX = 256
 """Smallest side of the autoencoder's tiles in validation; training crops are never cut."""
-STATISTICS_RATE = 0.01
+STATISTICS_RATE = 0.03
 """Share of a batch in the running mean and deviation of the latents."""
 
 
@@ -143,9 +144,16 @@ def _settings(config: StageConfig) -> NetworkSettings:
 
 def _network(settings: NetworkSettings, crop_px: int) -> DiffSTNetwork:
     size = FULL if settings.base else SMALL
-    own = replace(size.own, finetune=settings.finetune, lora_rank=settings.lora_rank)
+    own = replace(
+        size.own,
+        finetune=settings.finetune,
+        lora_rank=settings.lora_rank,
+        aggregation=settings.aggregation,
+        guidance=settings.guidance,
+    )
     network = read_base(Path(settings.base), own) if settings.base else new_network(replace(size, own=own))
-    network.use_aggregation, network.use_guidance = settings.aggregation, settings.guidance
+    if not settings.base and fits_block_transform(network.vae):
+        start_as_block_transform(network.vae)
     network.tile(max(TILE_PX, crop_px))
     if settings.gradient_checkpointing:
         network.transformer.enable_gradient_checkpointing()

@@ -20,7 +20,8 @@ PERCEPTUAL_FROM, PERCEPTUAL_STEP = 2, 3
 TRACKS = ("clean", "real")
 
 
-def _track(name: str) -> Degradation:
+def track(name: str) -> Degradation:
+    """Return the fixed degradation of a track: `clean` is a light reduction, `real` what a web clip looks like."""
     kernel = cv2.getGaussianKernel(13, 1.6)
     real = name == "real"
     return Degradation(
@@ -51,9 +52,9 @@ class Validation:
             unit = SCALE * multiple_px
             height, width = (side // unit * unit for side in clip.shape[1:3])
             clip = clip[:, :height, :width]
-            for track in TRACKS:
-                low = apply(clip[::2], _track(track), SCALE, np.random.default_rng(7))
-                self.samples.append((path.stem, track, _tensor(low), _tensor(clip)))
+            for name in TRACKS:
+                low = apply(clip[::2], track(name), SCALE, np.random.default_rng(7))
+                self.samples.append((path.stem, name, to_tensor(low), to_tensor(clip)))
 
     @torch.no_grad()
     def run(
@@ -62,24 +63,25 @@ class Validation:
         """Return the mean of each measure per track, and write a picture of a middle frame of some clips."""
         sums: dict[str, list[float]] = {}
         rows = []
-        for i, (_, track, low, high) in enumerate(self.samples):
+        for i, (_, name, low, high) in enumerate(self.samples):
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 output, _ = network(low[None].to(device), 2)
             output = output[0].float().clamp(0, 1).cpu()
             values = psnr(luma(output), luma(high))
-            sums.setdefault(f"{track}_psnr", []).append(float(values.mean()))
-            sums.setdefault(f"{track}_psnr_mid", []).append(float(values[1::2].mean()))
+            sums.setdefault(f"{name}_psnr", []).append(float(values.mean()))
+            sums.setdefault(f"{name}_psnr_mid", []).append(float(values[1::2].mean()))
             if self.perceptual is not None:
                 some = slice(PERCEPTUAL_FROM, None, PERCEPTUAL_STEP)
                 distance = self.perceptual(output[some].to(device), high[some].to(device)).mean()
-                sums.setdefault(f"{track}_perc", []).append(float(distance))
+                sums.setdefault(f"{name}_perc", []).append(float(distance))
             if i % 4 == 3:
                 rows.append(_row(low, output, high))
         cv2.imwrite(str(pictures), np.concatenate(rows)[..., ::-1])
         return {name: float(np.mean(values)) for name, values in sums.items()}
 
 
-def _tensor(frames: np.ndarray) -> Tensor:
+def to_tensor(frames: np.ndarray) -> Tensor:
+    """Return frames [T, H, W, 3] uint8 as [T, 3, H, W] float32 in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 255
 
 

@@ -37,6 +37,7 @@ def load(
             hint="No weights are published: train them with `stvsr train`, then give --weights DIR.",
         )
     network = read_network(weights, device, dtype)
-    network.use_aggregation, network.use_guidance = aggregation, guidance
+    network.use_aggregation &= aggregation
+    network.use_guidance &= guidance
     network.tile(vae_tile_px)
     return DiffST(network, posterior=posterior)

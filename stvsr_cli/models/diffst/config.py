@@ -21,6 +21,10 @@ class DiffSTConfig:
     """Whether the file holds the whole fine-tuned transformer, or low-rank adapters to add to the base."""
     lora_rank: int = 64
     """Rank of the adapters, where there are any."""
+    aggregation: bool = True
+    """Whether intermediate frames come from context aggregation; if not, they are a linear blend."""
+    guidance: bool = True
+    """Whether the transformer is guided by the whole video; if not, by one empty token."""
     flow_widths: tuple[int, ...] = (24, 32, 48, 64)
     """Feature channels of the flow pyramid at 1/2, 1/4, 1/8 and 1/16 of the input."""
     flow_radius: int = 3
@@ -112,10 +116,10 @@ SMALL = Size(
         "num_layers": 4,
     },
     vae={
-        "base_dim": 32,
+        "base_dim": 52,
         "z_dim": 24,
         "dim_mult": [1],
-        "num_res_blocks": 1,
+        "num_res_blocks": 0,
         "temperal_downsample": [],
         "latents_mean": [0.0] * 24,
         "latents_std": [1.0] * 24,

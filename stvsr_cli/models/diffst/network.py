@@ -39,7 +39,7 @@ class DiffSTNetwork(nn.Module):
         super().__init__()
         _check_fit(config, transformer.config, vae.config)
         self.config = config
-        self.use_aggregation = self.use_guidance = True
+        self.use_aggregation, self.use_guidance = config.aggregation, config.guidance
         width = transformer.config["num_attention_heads"] * transformer.config["attention_head_dim"]
         self.width = width
         self.flow = FlowNetwork(config.flow_widths, config.flow_radius)
