@@ -17,7 +17,7 @@ from typing import Any
 from stvsr_cli import __version__, pipeline
 from stvsr_cli.claims import claimed
 from stvsr_cli.ends import EndsConfig, upscale_between
-from stvsr_cli.errors import Interrupted, OutputError, StvsrError, UsageError
+from stvsr_cli.errors import Interrupted, OutputError, StallError, StvsrError, UsageError
 from stvsr_cli.inputs import Item, make_folder
 from stvsr_cli.media.images import ImageSource, is_image
 from stvsr_cli.media.measure import measure
@@ -76,29 +76,47 @@ def run_batch(
     *,
     loaded: Loaded | None = None,
     progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+    last_resort: Callable[[StallError], None] | None = None,
 ) -> list[Entry]:
     """Upscale files one after another, or several at once; one that fails stops no other.
 
     job: the settings; its input and output are replaced. The model is loaded once, before the first file that needs
-    it. Returns what became of each file, in order. Raises ModelError, DeviceError or UsageError if the model cannot be
-    loaded, and OutputError if the report cannot be written.
+    it. stop: when set, the files in work end as soon as what they have made is kept, and no other is begun.
+    last_resort: as for `pipeline.upscale`; the report is written before. Returns what became of each file, in order.
+    Raises ModelError, DeviceError or UsageError if the model cannot be loaded, OutputError if the report cannot be
+    written, and Interrupted, with the report written, if it was stopped.
     """
     _check_report(config, items)
-    batch = _Batch(items, job, config, loaded, progress)
-    if config.jobs == 1:
-        for number in range(len(items)):
-            batch.handle(number)
-    else:
-        with ThreadPoolExecutor(config.jobs, thread_name_prefix="video") as pool:
-            try:
-                for future in [pool.submit(batch.handle, number) for number in range(len(items))]:
-                    future.result()
-            except BaseException:
-                batch.stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+    batch = _Batch(items, job, config, loaded, progress, stop or threading.Event(), last_resort)
+    try:
+        if config.jobs == 1:
+            for number in range(len(items)):
+                batch.handle(number)
+        else:
+            _run_several(batch, len(items), config.jobs)
+    except (KeyboardInterrupt, Interrupted) as error:
+        raise batch.ended() from error
+    if batch.wish.is_set() and any(entry is None or entry.exit_code == Interrupted.exit_code for entry in batch.each()):
+        raise batch.ended()
     batch.write_report()
     return batch.results()
+
+
+def _run_several(batch: "_Batch", count: int, jobs: int) -> None:
+    with ThreadPoolExecutor(jobs, thread_name_prefix="video") as pool:
+        try:
+            for future in [pool.submit(batch.handle, number) for number in range(count)]:
+                try:
+                    future.result()
+                except Interrupted:
+                    if not batch.wish.is_set():
+                        raise
+        except BaseException:
+            batch.stop.set()
+            batch.write_report()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def _check_report(config: BatchConfig, items: Sequence[Item]) -> None:
@@ -119,7 +137,11 @@ class _Batch:
     config: BatchConfig
     loaded: Loaded | None
     progress: Callable[[Progress], None] | None
+    wish: threading.Event
+    """Set to end at a good place."""
+    last_resort: Callable[[StallError], None] | None
     stop: threading.Event = field(default_factory=threading.Event)
+    """Set to end at once."""
     _entries: dict[int, Entry] = field(default_factory=dict)
     _before: dict[Path, tuple[int, int] | None] = field(default_factory=dict)
     _loading: threading.Lock = field(default_factory=threading.Lock)
@@ -132,6 +154,8 @@ class _Batch:
     def handle(self, number: int) -> None:
         """Do one file, whatever comes of it, and write it down."""
         item, begin = self.items[number], time.perf_counter()
+        if self.wish.is_set():
+            return
         if self.config.fail_fast and any(entry.status == FAILED for entry in list(self._entries.values())):
             entry = self._entry(item, SKIPPED, why="not started after a failure")
         else:
@@ -139,7 +163,9 @@ class _Batch:
                 entry = self._do(number, item)
             except _Fatal as error:
                 raise error.cause from None
-            except Interrupted:
+            except (Interrupted, KeyboardInterrupt) as error:
+                why = str(error) or "interrupted"
+                self._entries[number] = self._entry(item, SKIPPED, why=why, exit_code=Interrupted.exit_code)
                 raise
             except StvsrError as error:
                 logger.error("%s", error)
@@ -169,13 +195,13 @@ class _Batch:
             return self._make(number, item, job)
 
     def _make(self, number: int, item: Item, job: Job) -> Entry:
-        tell = partial(self._tell, number, item)
+        tell, give_up = partial(self._tell, number, item), partial(self._give_up, number, item)
         begin = time.perf_counter()
         if is_image(job.input):
-            report = upscale_between(job, EndsConfig(), loaded=self._model(), progress=tell)
+            report = upscale_between(job, EndsConfig(), loaded=self._model(), progress=tell, last_resort=give_up)
         else:
             pipeline.probe_early(job)
-            report = pipeline.upscale(job, loaded=self._model(), progress=tell)
+            report = pipeline.upscale(job, loaded=self._model(), progress=tell, stop=self.wish, last_resort=give_up)
         spent = time.perf_counter() - begin
         fps = round(report.frames_out / max(spent, 1e-9), 3)
         return self._entry(item, DONE, frames_in=report.frames_in, frames_out=report.frames_out, fps=fps)
@@ -197,6 +223,28 @@ class _Batch:
         if self.progress is not None:
             with self._telling:
                 self.progress(replace(progress, file=f"{number + 1}/{len(self.items)} {item.source.name}"))
+
+    def _give_up(self, number: int, item: Item, error: StallError) -> None:
+        self._entries[number] = self._entry(item, FAILED, why=str(error), exit_code=error.exit_code)
+        self.write_report()
+        if self.last_resort is not None:
+            self.last_resort(error)
+
+    def ended(self) -> Interrupted:
+        """Write down what was not begun, and return what ends the batch."""
+        for number, (item, entry) in enumerate(zip(self.items, self.each(), strict=True)):
+            if entry is None:
+                self._entries[number] = self._entry(item, SKIPPED, why="not started: interrupted")
+        self.write_report()
+        done = count(self.results())[DONE]
+        return Interrupted(
+            f"interrupted; {done} of {len(self.items)} files are done.",
+            hint="The same command with --skip-existing goes on.",
+        )
+
+    def each(self) -> list[Entry | None]:
+        """What became of each file; None: not begun."""
+        return [self._entries.get(number) for number in range(len(self.items))]
 
     def results(self) -> list[Entry]:
         """What became of the files so far, in their order."""

@@ -27,6 +27,8 @@ DEFAULT_S = 1800.0
 """How long a stage may take for one step, unless it is patient."""
 GRACE_S = 5.0
 """How long a run may take to end in order after a stall, before the last resort."""
+LEAVE_S = 1.0
+"""How long a thread may take to end after a stall, before it is held for the one that hangs."""
 POLL_S = 0.2
 """How often what waits looks whether the run has stalled."""
 
@@ -163,9 +165,10 @@ def has_stalled() -> bool:
 
 
 def join(thread: threading.Thread) -> bool:
-    """Wait for a thread to end. Returns whether it did; after a stall it may not."""
+    """Wait for a thread to end. Returns whether it did: after a stall it may be the one that hangs."""
     while thread.is_alive() and not has_stalled():
         thread.join(POLL_S)
+    thread.join(LEAVE_S)
     return not thread.is_alive()
 
 

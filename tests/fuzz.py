@@ -183,7 +183,22 @@ def judged(code: int, text: str, target: Path) -> str:
 
 def probed(target: Path) -> str:
     """What FFmpeg itself finds wrong with an output, or nothing. Sound that was damaged is copied as it was."""
-    command = [FFMPEG, "-v", "error", "-xerror", "-i", target, "-map", "0:v:0", "-f", "rawvideo", "-y", os.devnull]
+    command = [
+        FFMPEG,
+        "-v",
+        "error",
+        "-xerror",
+        "-i",
+        target,
+        "-map",
+        "0:v:0",
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-y",
+        os.devnull,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stderr.splitlines() if not SOUND.match(line)]
     if done.returncode or lines:

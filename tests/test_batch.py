@@ -15,7 +15,7 @@ from stvsr_cli import claims, pipeline
 from stvsr_cli.batch import BatchConfig, Shared, is_complete, run_batch
 from stvsr_cli.claims import Owner, claim_path, claimed, is_stale, this_process
 from stvsr_cli.cli import app
-from stvsr_cli.errors import InputError, ModelError, OutputError, UsageError
+from stvsr_cli.errors import InputError, Interrupted, ModelError, OutputError, UsageError
 from stvsr_cli.inputs import Item, expand, find_items, make_folder, target_name
 from stvsr_cli.media.encode import EncoderConfig
 from stvsr_cli.media.measure import measure
@@ -95,7 +95,7 @@ def test_an_interruption_ends_the_batch_and_frees_the_claims(three, tmp_path, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "upscale", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="0 of 3 files are done"):
         run_batch(find_items([three], tmp_path / "out"), job(), BatchConfig(folder=tmp_path / "out", jobs=jobs))
     assert tree(tmp_path / "out") == []
 

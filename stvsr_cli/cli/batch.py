@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from stvsr_cli.cli.failures import Stop, give_up
 from stvsr_cli.cli.progress import Display
 from stvsr_cli.errors import BatchError, UsageError
 
 if TYPE_CHECKING:
     from stvsr_cli.batch import Entry
     from stvsr_cli.inputs import Item
+    from stvsr_cli.pipeline import Progress
     from stvsr_cli.plan import Job
 
 
@@ -91,15 +93,21 @@ def upscale_batch(
     *,
     quiet: bool,
     kind: str,
+    stop: Stop,
 ) -> None:
-    """Make the files and say what became of them. Raises BatchError if any failed."""
+    """Make the files and say what became of them. Raises BatchError if any failed, Interrupted if it was stopped."""
     from stvsr_cli.batch import FAILED, BatchConfig, run_batch
 
     config = BatchConfig(
         folder=folder, skip_existing=options.skip_existing, jobs=options.jobs, fail_fast=options.fail_fast,
         report=options.report,
     )  # fmt: skip
-    entries = run_batch(items, job, config, progress=display.show)
+
+    def show(progress: "Progress") -> None:
+        stop.armed = job.resume != "never" and progress.phase == "upscale"
+        display.show(progress)
+
+    entries = run_batch(items, job, config, progress=show, stop=stop.asked, last_resort=give_up)
     display.close()
     if kind == "json":
         _json(entries)

@@ -132,7 +132,7 @@ def upscale(
             if dry_run:
                 print_items(items)
             else:
-                upscale_batch(items, folder, job, several, display, quiet=quiet, kind=progress)
+                upscale_batch(items, folder, job, several, display, quiet=quiet, kind=progress, stop=stop)
         elif dry_run:
             _print_plan(job)
         else:

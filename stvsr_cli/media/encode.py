@@ -244,8 +244,9 @@ class Worker(Generic[Item]):
     def stop(self) -> bool:
         """Wait until all is done; never raises. Returns whether it is: after a stall the thread may hang."""
         with watch.waiting():
-            while not self._offer(None) and not watch.has_stalled():
-                pass
+            while not self._offer(None):
+                if watch.has_stalled():
+                    return self._offer(None) and watch.join(self._thread)
             return watch.join(self._thread)
 
     def abort(self) -> bool:

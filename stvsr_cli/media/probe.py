@@ -254,9 +254,13 @@ def describe(
     )
 
 
-def _is_empty(context: av.AudioCodecContext) -> bool:
+def _is_empty(context: av.AudioCodecContext | None) -> bool:
     """Whether sound is announced, but nothing of it was found."""
-    return not context.sample_rate or (context.name == "aac" and not context.extradata and context.profile is None)
+    return (
+        context is None
+        or not context.sample_rate
+        or (context.name == "aac" and not context.extradata and context.profile is None)
+    )
 
 
 def _stream_info(stream: av.stream.Stream) -> StreamInfo:
