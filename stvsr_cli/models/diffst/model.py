@@ -12,6 +12,9 @@ from stvsr_cli.models.diffst.network import FRAMES_PER_CHUNK, DiffSTNetwork
 
 Posterior = Literal["mode", "sample"]
 
+COUNTED = 1.08
+"""Bytes alive at once in the autoencoder, as counted, for each byte of the decoder's last level; a few more are allowed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Initial:
@@ -141,4 +144,4 @@ class DiffST:
         size = self._vae_bytes_per_value()
         copies = 5 if size == 4 else 7  # below float32, normalisation makes two float32 copies
         caches = 3 * 2 * (config["num_res_blocks"] + 1) + 4  # two frames a layer; half as much in the levels below
-        return int((copies * FRAMES_PER_CHUNK + caches) * config["base_dim"] * height * width * size)
+        return int(COUNTED * (copies * FRAMES_PER_CHUNK + caches) * config["base_dim"] * height * width * size)

@@ -28,9 +28,11 @@ from stvsr_cli.models.layers.retrieval import BLOCK_BYTES
 
 TIMESTEP = 1
 """The one noise level at which the UNet is asked."""
-VAE_COPIES, UNET_COPIES = 3.3, 29
-"""Most activations alive at once, in copies of the widest one at full size and of the first level's: 3 and 26.1 by
-an account of the tensors of Stable Diffusion 2.1, and a tenth more for the convolutions' workspace."""
+VAE_COPIES, UNET_COPIES = 3.05, 24
+"""Most activations alive at once, in copies of the widest one at full size and of the first level's: 2.9 and 22 as
+counted over the live tensors of Stable Diffusion 2.1."""
+BLOCKS_HELD = 1.2
+"""Most similarities alive at once in the retrieval, in blocks of them."""
 
 TRAITS = Traits(
     name="dloral",
@@ -213,7 +215,7 @@ class DLoRAL:
         return {
             "frames": pixels,
             "vae": pixels + self._vae_bytes(height, width),
-            "retrieval": pixels + 2 * BLOCK_BYTES,
+            "retrieval": pixels + self._retrieval_bytes(height, width),
             "unet": pixels + self._unet_bytes(height, width),
         }
 
@@ -223,6 +225,12 @@ class DLoRAL:
         widest = channels[min(1, len(channels) - 1)]
         copies = VAE_COPIES * widest * self.codec.decoded_px(height, width)
         return int(copies * self.codec.vae.dtype.itemsize)
+
+    def _retrieval_bytes(self, height: int, width: int) -> int:
+        """Return the bytes of a block of similarities between the positions of one tile."""
+        tile = self._tiles(*(math.ceil(side / self.codec.stride) for side in (height, width)))[0]
+        every = self.retrieval.attention.heads * (tile.height * tile.width) ** 2
+        return int(BLOCKS_HELD * min(BLOCK_BYTES, every * self.retrieval.attention.key_conv.weight.dtype.itemsize))
 
     def _unet_bytes(self, height: int, width: int) -> int:
         """Return the bytes of the first level's feed-forward network."""

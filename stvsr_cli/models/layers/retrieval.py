@@ -26,8 +26,8 @@ def thresholded_attention(
     blocks = []
     for start in range(0, num_queries, rows):
         block = slice(start, start + rows)
-        similarity = torch.baddbmm(-threshold[:, block], query[:, block], transposed)  # [N, rows, K]
-        blocks.append(torch.bmm(similarity.relu_(), value))
+        # [N, rows, K] without a name, so that only one block of it is alive
+        blocks.append(torch.bmm(torch.baddbmm(-threshold[:, block], query[:, block], transposed).relu_(), value))
     return torch.cat(blocks, dim=1)
 
 

@@ -21,6 +21,10 @@ TIMESTEP = 399
 PADDED_MULTIPLE_PX = 16
 """Output sides are padded to multiples of this: the VAE's stride times the transformer's patch."""
 
+VAE_COPIES, VAE_COPIES_AND_CACHES = 8.8, 11.5
+"""Most activations alive at once in the decoder, in copies of a batch of its last level: 8.5 and 11.1 as counted."""
+TOKEN_WIDTHS = 20
+"""Most activations alive at once in the transformer, in its widths a token: 19 as counted."""
 TILE_OVERLAP = 4
 """Tiles of the VAE that a user chooses overlap by their side divided by this."""
 
@@ -173,35 +177,37 @@ class OSDEnhancer:
             math.ceil(side * self.traits.scale / self._multiple_px) * self._multiple_px
             for side in (height_px, width_px)
         )
-        values = 3 * frames * height * width
+        values, size = 3 * frames * height * width, self._vae_dtype.itemsize
         held = 2 * 4 * values  # the initial video and the residual
-        at_the_vae = 4 * values * self._vae_dtype.itemsize + self._vae_bytes(frames, height, width)
+        decoder = self._vae_bytes(frames, height, width)
+        decoding = 2 * values * size + decoder  # what is decoded so far, and its tiles
+        encoding = values * (4 + 2 * size) + decoder // 2  # the scaled video, padded; the encoder needs half
         return {
             "frames": held + 4 * values,
-            "vae": held + at_the_vae,
+            "vae": held + max(decoding, encoding, values * (4 + 2 * size)),
             "transformer": held + self._transformer_bytes(frames, height, width),
         }
 
     def _transformer_bytes(self, frames: int, height: int, width: int) -> int:
-        """Return the bytes of a block's activations: its feed-forward network holds up to 20 widths a token."""
+        """Return the bytes of a block's activations, most of them its feed-forward network's."""
         config = self.transformer.config
         latent_frames = math.ceil((frames - 1) / config["temporal_compression_ratio"]) + 1
         patch_px = self._stride_px * config["patch_size"]
         tokens = math.ceil(latent_frames / (config["patch_size_t"] or 1)) * (height // patch_px) * (width // patch_px)
         tokens += self.prompt.shape[1]
         dim = config["num_attention_heads"] * config["attention_head_dim"]
-        return int(20 * tokens * dim * self.transformer.dtype.itemsize)
+        return int(TOKEN_WIDTHS * tokens * dim * self.transformer.dtype.itemsize)
 
     def _vae_bytes(self, frames: int, height: int, width: int) -> int:
-        """Return the bytes of the decoder's last level, which holds the most: some nine copies of a batch of frames.
+        """Return the bytes of the decoder's last level, which holds the most, in copies of a batch of its frames.
 
-        From the second batch on, the convolutions' caches of the one before add three.
+        From the second batch on, the convolutions' caches of the one before add to them. Counted over live tensors.
         """
         if self.vae.use_tiling:
             height, width = min(height, self.vae.tile_sample_min_height), min(width, self.vae.tile_sample_min_width)
         channels = self.vae.decoder.up_blocks[-1].resnets[0].in_channels
         frames_per_batch = self.vae.num_sample_frames_batch_size + 1
-        copies = 9 if frames <= frames_per_batch else 12
+        copies = VAE_COPIES if frames <= frames_per_batch else VAE_COPIES_AND_CACHES
         return int(copies * channels * frames_per_batch * height * width * self._vae_dtype.itemsize)
 
 
