@@ -161,9 +161,9 @@ def encoder_options(config: EncoderConfig, hdr: Hdr | None = None, siting: str =
     for name, value in siting_options(config.codec, siting).items():
         if "chromaloc=" not in options.get(name, ""):
             options[name] = ":".join(filter(None, [options.get(name), value]))
-    name, added = THREADS.get(config.codec, ("", ""))
-    if config.threads and f"{added}=" not in options.get(name, "") and name:
-        options[name] = ":".join(filter(None, [options.get(name), f"{added}={config.threads}"]))
+    name, bound = THREADS.get(config.codec, ("", ""))
+    if config.threads and name and f"{bound}=" not in options.get(name, ""):
+        options[name] = ":".join(filter(None, [options.get(name), f"{bound}={config.threads}"]))
     if config.codec == "libx265" and "log-level=" not in options.get("x265-params", ""):
         options["x265-params"] = ":".join(filter(None, [options.get("x265-params"), "log-level=error"]))
     if config.codec == "libx264" and "asm=" not in options.get("x264-params", "") and has_avx512():
