@@ -65,10 +65,21 @@ class StageConfig:
     """Whether to compile the network; CUDA only."""
     losses: dict[str, float] = field(default_factory=dict)
     """Weights of the stage's losses, by name."""
+    losses_before: dict[str, float] = field(default_factory=dict)
+    """Weights at the first step, from which `losses` are reached over `blend_steps`."""
+    blend_steps: int = 0
+    """Steps over which the weights change linearly; 0: they are `losses` from the start."""
     network: dict[str, Any] = field(default_factory=dict)
     """Settings of the model's own, which its stages know."""
     perceptual_weights: str = ""
     """SqueezeNet 1.1 weights (safetensors) for the perceptual loss and metric."""
+
+    def weights_at(self, step: int) -> dict[str, float]:
+        """Weights of the losses at a step."""
+        if step >= self.blend_steps:
+            return self.losses
+        share, names = step / self.blend_steps, dict.fromkeys([*self.losses_before, *self.losses])
+        return {n: (1 - share) * self.losses_before.get(n, 0.0) + share * self.losses.get(n, 0.0) for n in names}
 
     def __post_init__(self) -> None:
         if self.crop_px % 64:

@@ -1,4 +1,4 @@
-"""Losses of what makes intermediate frames: the flow network and context aggregation."""
+"""Losses of motion: of what makes intermediate frames, and of change along it."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from stvsr_cli.models.layers.aggregation import ContextAggregation
 from stvsr_cli.models.layers.flow import FlowNetwork
+from stvsr_cli.models.layers.warp import warp
 from stvsr_cli.train.losses import charbonnier, flow_error
 from stvsr_cli.train.samples import Batch
 
@@ -22,3 +23,20 @@ def motion_losses(flow: FlowNetwork, aggregation: ContextAggregation, batch: Bat
         "flow": flow_error(forward, batch.flow[:, :, 0]) + flow_error(backward, batch.flow[:, :, 1]),
         "between": torch.stack(between).mean(),
     }
+
+
+def warped_change(output: Tensor, batch: Batch, scale: int) -> Tensor:
+    """Change of the output from keyframe to keyframe along the motion, against the target's change along the same.
+
+    output: [B, (K-1)F + 1, 3, H, W]. The motion is the batch's, enlarged; where it has none, places stay. What comes
+    into view or is badly matched changes in the target, too, and costs nothing.
+    """
+    changes = []
+    for frames in (output, batch.high):
+        keys = frames[:, :: batch.fps_factor]
+        here, there = keys[:, :-1].flatten(0, 1), keys[:, 1:].flatten(0, 1)
+        if batch.flow.shape[1]:
+            flow = scale * batch.flow[:, :, 0].flatten(0, 1)
+            there = warp(there, functional.interpolate(flow, scale_factor=float(scale), mode="bilinear"))
+        changes.append(there - here)
+    return charbonnier(changes[0], changes[1])

@@ -1,7 +1,8 @@
-"""Low-rank adapters as PEFT writes them, merged into plain weights."""
+"""Low-rank adapters as PEFT writes them: put on layers to be trained, and merged into plain weights."""
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,66 @@ def factor_name(layer: str, side: str, adapter: str) -> str:
     return f"{layer}.lora_{side}.{adapter}.weight"
 
 
+def is_factor(name: str, adapter: str = "") -> bool:
+    """Return whether a parameter's name is that of a factor, of one adapter or of any."""
+    match = FACTOR.fullmatch(name)
+    return match is not None and adapter in ("", match["adapter"])
+
+
+def attach(module: nn.Module, targets: Iterable[str], rank: int, adapter: str, strength: float = 1.0) -> None:
+    """Put a trainable adapter on the target layers, see `adapted_layers`; it starts by changing nothing.
+
+    A layer's output gets strength * B(A(input)); B A is what `merge` adds to its weight. A layer may have several.
+    """
+    layers = dict(module.named_modules())
+    for name in adapted_layers(module, targets):
+        layer = layers[name]
+        down, up = _factors(layer, rank)
+        for side, factor in (("lora_A", down), ("lora_B", up)):
+            if not hasattr(layer, side):
+                layer.add_module(side, nn.ModuleDict())
+            layer.get_submodule(side).update({adapter: factor})  # type: ignore[operator]
+        layer.register_forward_hook(_adding(down, up, strength))
+
+
+def _factors(layer: nn.Module, rank: int) -> tuple[nn.Module, nn.Module]:
+    down: nn.Linear | nn.Conv2d
+    up: nn.Linear | nn.Conv2d
+    if isinstance(layer, nn.Conv2d):
+        down = nn.Conv2d(
+            layer.in_channels, rank, layer.kernel_size, layer.stride, layer.padding, bias=False  # type: ignore[arg-type]
+        )  # fmt: skip
+        up = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
+    elif isinstance(layer, nn.Linear):
+        down, up = nn.Linear(layer.in_features, rank, bias=False), nn.Linear(rank, layer.out_features, bias=False)
+    else:
+        raise ValueError(f"a {type(layer).__name__} takes no adapter")
+    nn.init.normal_(down.weight, std=1 / math.sqrt(down.weight[0].numel()))
+    nn.init.zeros_(up.weight)
+    return down, up
+
+
+def _adding(
+    down: nn.Module, up: nn.Module, strength: float
+) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    def add(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        added: Tensor = output + strength * up(down(inputs[0]))
+        return added
+
+    return add
+
+
 def adapted_layers(module: nn.Module, targets: Iterable[str]) -> list[str]:
     """Return the names of the linear and convolutional layers that a PEFT list of target modules means.
 
     A target is a layer's whole name, or the end of it after a dot.
     """
     targets = set(targets)
-    names = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    names = [
+        name
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d) and ".lora_" not in name
+    ]
     return [name for name in names if any(name == target or name.endswith(f".{target}") for target in targets)]
 
 

@@ -1,0 +1,101 @@
+"""The stages in which DLoRAL is trained: what stands in for its base, then consistency and detail in turn.
+
+The order and the losses of the last two are the paper's (arXiv 2506.15591); `losses_before` and `blend_steps` of a
+configuration blend the losses over the switch from one to the other.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from stvsr_cli.errors import UsageError
+from stvsr_cli.models.dloral.published import DETAIL_EXPERT, EXPERTS
+from stvsr_cli.models.layers.lora import is_factor
+from stvsr_cli.train.config import StageConfig
+from stvsr_cli.train.dloral_network import DLoRALNetwork, export, new_network
+from stvsr_cli.train.losses import Perceptual, charbonnier, flow_error
+from stvsr_cli.train.motion import warped_change
+from stvsr_cli.train.samples import Batch
+from stvsr_cli.train.stage import Losses, Stage, perceptual_of
+
+(CONSISTENCY_EXPERT,) = (expert for expert in EXPERTS if expert != DETAIL_EXPERT)
+
+
+def vae_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """Reconstruction of single frames, and the latent's divergence from a normal one."""
+    posterior = network.posterior(batch.high)
+    output = network.decode(posterior.mean * network.vae.config["scaling_factor"]).unflatten(0, batch.high.shape[:2])
+    losses = {
+        "pixel": charbonnier(output, batch.high),
+        "divergence": 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean(),
+    }
+    if perceptual is not None:
+        losses["perceptual"] = perceptual(output.flatten(0, 1), batch.high.flatten(0, 1)).mean()
+    return losses
+
+
+def base_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """Clean latent against the target's, frame by frame: the plain UNet learns to restore in one step."""
+    target = batch.high[:, :: batch.fps_factor]
+    step = network.restore(network.enlarge(batch.low), paired=False)
+    with torch.no_grad():
+        wanted = network.encode(target).flatten(0, 1)
+    return {"latent": functional.mse_loss(step.clean, wanted)}
+
+
+def pair_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """Frames restored in pairs: pixels, features, change along the motion, and the flow itself where it is known."""
+    target = batch.high[:, :: batch.fps_factor]
+    step = network.restore(network.enlarge(batch.low))
+    output = network.decode(step.clean).unflatten(0, target.shape[:2])
+    keys = replace(batch, high=target, fps_factor=1)
+    losses = {
+        "pixel": functional.mse_loss(output, target),
+        "warp": warped_change(output, keys, network.config.scale),
+        "flow": output.new_zeros(()),
+    }
+    if batch.flow.shape[1]:
+        to_previous = batch.flow[:, :, 1] * (network.config.scale / network.stride)
+        losses["flow"] = flow_error([step.flow], to_previous)
+    if perceptual is not None:
+        losses["perceptual"] = perceptual(output.flatten(0, 1), target.flatten(0, 1)).mean()
+    return losses
+
+
+def is_expert(name: str, expert: str) -> bool:
+    """Whether a parameter is a factor of an expert's adapters."""
+    return is_factor(name) and name.endswith(f"_{expert}.weight")
+
+
+STAGES: dict[str, tuple[Callable[[str], bool], Stage[DLoRALNetwork]]] = {
+    "vae": (lambda name: name.startswith("vae."), Stage(("vae.",), vae_losses)),
+    "base": (lambda name: name.startswith("unet.") and not is_factor(name), Stage(("unet.",), base_losses)),
+    "consistency": (
+        lambda name: name.startswith("retrieval.") or is_expert(name, CONSISTENCY_EXPERT),
+        Stage(("retrieval.", "unet."), pair_losses),
+    ),
+    "detail": (lambda name: is_expert(name, DETAIL_EXPERT), Stage(("unet.",), pair_losses)),
+}
+"""By stage: which parameters it trains, and how. The last two share their losses, and weigh them differently."""
+
+
+def build(
+    config: StageConfig, perceptual_weights: Path | None
+) -> tuple[DLoRALNetwork, Stage[DLoRALNetwork], Perceptual | None]:
+    """Return the small network, the stage and the perceptual features a configuration asks for.
+
+    Raises UsageError for an unknown stage or setting.
+    """
+    if config.stage not in STAGES:
+        raise UsageError(f"unknown stage {config.stage!r}.", hint=f"Stages of dloral: {', '.join(STAGES)}.")
+    if config.network:
+        raise UsageError(f"dloral has no network settings, got {', '.join(config.network)}.")
+    network = new_network()
+    trained, stage = STAGES[config.stage]
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(trained(name))
+    return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)
