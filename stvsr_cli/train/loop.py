@@ -26,7 +26,7 @@ from stvsr_cli.train.validate import Validation
 
 logger = logging.getLogger(__name__)
 
-MODELS = ("compact", "diffst")
+MODELS = ("compact", "osdenhancer", "dloral", "diffst")
 """Models that train; the module of each has `build`. It is imported when asked for: diffusers is slow to import."""
 
 
@@ -171,7 +171,7 @@ class Trainer:
         moved = batch.to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             losses = self.stage.losses(self.network, moved, self.perceptual)
-        loss = total(losses, self.config.losses)
+        loss = total(losses, self.config.weights_at(self.step))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         trained = [p for p in self.network.parameters() if p.requires_grad]
