@@ -1,6 +1,8 @@
 """Jobs that read or write something else than a video file: standard input and output, pictures."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ from stvsr_cli.media.pipes import (
     open_pipe,
 )
 from stvsr_cli.media.probe import VideoInfo, probe
+from stvsr_cli.pictures import is_sequence, upscale_sequence
 from stvsr_cli.pipeline import Loaded, Output, Progress, Report
 from stvsr_cli.plan import Job
 from stvsr_cli.watch import Watch
@@ -72,17 +75,24 @@ def is_between(source: Path, target: Path, config: EndsConfig) -> bool:
     return reads_images(source) or config.format in IMAGE_FORMATS
 
 
+def makes_sequence(job: Job, config: EndsConfig) -> bool:
+    """Whether a job between such ends makes numbered pictures that it keeps a journal of."""
+    into_folder = config.format in IMAGE_FORMATS or (job.output != PIPE and job.output.suffix == "")
+    return is_sequence(replace(job, output=job.output / f"{IMAGE_NAME}.png") if into_folder else job)
+
+
 def upscale_between(
     job: Job,
     config: EndsConfig,
     *,
     loaded: Loaded | None = None,
     progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
     last_resort: Callable[[StallError], None] | None = None,
 ) -> Report:
     """Upscale one video whose input or output is a pipe ("-"), or pictures.
 
-    last_resort: as for `pipeline.upscale`. Raises StvsrError of the kind that fits, and `media.pipes.PipeClosed` if the
+    Numbered pictures keep a journal, as a video file does. stop, last_resort: as for `pipeline.upscale`. Raises StvsrError of the kind that fits, and `media.pipes.PipeClosed` if the
     reader of the output has gone.
     """
     with ExitStack() as stack:
@@ -94,9 +104,27 @@ def upscale_between(
         if images.is_image(job.input) and not images.is_pattern(job.input) and images.is_image(job.output):
             job = replace(job, fps_factor=1)
         job = replace(job, encoder=_encoder(job, info, config))
+        if is_sequence(job):
+            return _sequence(job, info, frames, loaded, progress, stop)
         return pipeline.upscale_between(
             job, info, lambda spec: _output(job, info, spec, config, number), source=frames, loaded=loaded, progress=progress
         )  # fmt: skip
+
+
+def _sequence(
+    job: Job,
+    info: VideoInfo,
+    frames: Callable[[], Iterator[Frame]] | None,
+    loaded: Loaded | None,
+    progress: Callable[[Progress], None] | None,
+    stop: threading.Event | None,
+) -> Report:
+    begin = time.perf_counter()
+    if progress is not None:
+        progress(Progress("load", 0, None, 0.0))
+    loaded = loaded or pipeline.load(job)
+    run = upscale_sequence(job, info, frames, loaded=loaded, progress=progress, stop=stop)
+    return run.report(run.made(job.output), begin)
 
 
 def _early(job: Job, config: EndsConfig) -> Job:
@@ -118,6 +146,8 @@ def _early(job: Job, config: EndsConfig) -> Job:
     if not images.is_image(job.output):
         container_format(job.output)
         check_target(job.output, job.input, overwrite=job.overwrite)
+    elif images.is_pattern(job.output):
+        check_target(job.output, job.input, overwrite=True)  # of the folder; each picture is checked by itself
     return job
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from stvsr_cli import manifest
 from stvsr_cli.errors import Interrupted, OutputError, StvsrError
@@ -23,7 +23,7 @@ from stvsr_cli.media.decode import Picture
 from stvsr_cli.media.encode import Worker
 from stvsr_cli.media.measure import measure
 from stvsr_cli.media.mux import OutputFile, sync_folder
-from stvsr_cli.media.segments import Segment, SegmentWriter, extradata, is_whole, joined
+from stvsr_cli.media.segments import Segment, extradata, is_whole, joined
 from stvsr_cli.timeline import Slot
 from stvsr_cli.windows import WindowConfig
 
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 LOCK = "lock"
 OWN = ("*.segment", "*.part", "joined.*")
 """What a journal's folder may hold beside the manifest and the lock; nothing else is touched."""
+MADE = "made"
+"""List of pictures that were made, where they are the output: it stays until they are all there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,13 +100,20 @@ class Journal:
     """The journal of one run: a context manager that goes with the run's success, and stays otherwise.
 
     settings: all that the result depends on, as text by name. resume: auto goes on with a run of the same settings;
-    force starts over. Entering raises UsageError if a run of other settings is there, saying which, and OutputError
+    force starts over. is_whole: whether all of a segment is there. Entering raises UsageError if a run of other settings is there, saying which, and OutputError
     if another process works on the same output.
     """
 
-    def __init__(self, target: Path, settings: Mapping[str, str], *, resume: str = "auto") -> None:
+    def __init__(
+        self,
+        target: Path,
+        settings: Mapping[str, str],
+        *,
+        resume: str = "auto",
+        is_whole: Callable[[Path, Segment], bool] = is_whole,
+    ) -> None:
         self.target, self.folder = target, journal_folder(target)
-        self._resume = resume
+        self._resume, self._is_whole = resume, is_whole
         self._manifest = Manifest(dict(settings))
 
     def __enter__(self) -> "Journal":
@@ -122,7 +131,7 @@ class Journal:
         if found is not None:
             compare(found.settings, self._manifest.settings, self.folder)
             whole = 0
-            while whole < len(found.segments) and is_whole(self.folder, found.segments[whole][0]):
+            while whole < len(found.segments) and self._is_whole(self.folder, found.segments[whole][0]):
                 whole += 1
             if whole < len(found.segments):
                 logger.warning(
@@ -223,7 +232,7 @@ class Journal:
         try:
             if kind is None:
                 reached("renamed")
-            if kind is None or not self._manifest.segments:
+            if kind is None or not (self._manifest.segments or (self.folder / MADE).exists()):
                 _remove(self.folder)
         except OSError as failure:
             logger.warning("%s cannot be removed: %s", self.folder, failure.strerror)
@@ -239,6 +248,22 @@ class Journal:
         logger.warning("%d finished frames are kept in %s: the same command goes on", self.frames_out, self.folder)
 
 
+class Writer(Protocol):
+    """Takes the pictures of one segment."""
+
+    def write(self, picture: Picture, pts: int, duration: int) -> None:
+        """Take the next picture. pts, duration: ticks of the time base, counted as in the source."""
+        ...
+
+    def finish(self) -> Segment:
+        """Put the segment on disk to stay, under its name."""
+        ...
+
+    def discard(self) -> None:
+        """Give up what is not finished; never raises."""
+        ...
+
+
 class Recorder:
     """Takes a run's output frames and writes them as segments, in a thread; a context manager.
 
@@ -250,11 +275,11 @@ class Recorder:
         self,
         journal: Journal,
         cutter: Cutter,
-        new_writer: Callable[[Path], SegmentWriter],
+        new_writer: Callable[[Path], Writer],
         stop: threading.Event | None = None,
     ) -> None:
         self._journal, self._cutter, self._new_writer, self._stop = journal, cutter, new_writer, stop
-        self._writer: SegmentWriter | None = None
+        self._writer: Writer | None = None
         self._count = 0
         self._num_shots = journal.point.num_shots
         self._shot: int | None = None
@@ -340,6 +365,7 @@ def _remove(folder: Path) -> None:
     for path in _own_files(folder):
         path.unlink()
     reached("segments removed")
+    (folder / MADE).unlink(missing_ok=True)
     (folder / manifest.NAME).unlink(missing_ok=True)
     (folder / LOCK).unlink(missing_ok=True)
     folder.rmdir()

@@ -27,7 +27,7 @@ from stvsr_cli.run import Report as Report
 from stvsr_cli.run import Run
 from stvsr_cli.space import check_space, warn_of_limits
 from stvsr_cli.watch import Watch
-from stvsr_cli.weights import find_complete, find_weights, verify
+from stvsr_cli.weights import find_complete, find_weights, hashes, verify
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,11 @@ def load(job: Job) -> Loaded:
     model = load_model(
         entry, weights, device, dtype, options=job.options, detail=job.detail, between=between, fit=job.fit
     )
-    known = "" if job.resume == "never" else fingerprint([path for path in (weights, between) if path is not None])
+    known = (
+        ""
+        if job.resume == "never"
+        else fingerprint([path for path in (weights, between) if path is not None], hashes().of)
+    )
     return Loaded(model, device, dtype, time.perf_counter() - begin, known)
 
 
@@ -186,9 +190,7 @@ def upscale_between(
     run = Run(job, planned, loaded, progress, source)
     with open_output(run.spec) as out:
         run.through(out)
-    made = replace(info, path=job.output, width=planned.width, height=planned.height, average_rate=planned.rate,
-                   time_base=planned.time_base, num_frames=run.frames_out, pixel_format=planned.pix_fmt)  # fmt: skip
-    return run.report(made, begin)
+    return run.report(run.made(job.output), begin)
 
 
 def probe_early(job: Job) -> None:

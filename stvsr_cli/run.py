@@ -3,7 +3,8 @@
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -145,6 +146,12 @@ class Run:
             seconds={name: round(value, 3) for name, value in seconds.items()},
             peak_bytes=peak_bytes(self.loaded.device),
         )
+
+    def made(self, path: Path) -> VideoInfo:
+        """What the output is, where it is no file that could be probed."""
+        planned = self.plan
+        return replace(planned.info, path=path, width=planned.width, height=planned.height, average_rate=planned.rate,
+                       time_base=planned.time_base, num_frames=self.frames_out, pixel_format=planned.pix_fmt)  # fmt: skip
 
     def through(self, out: Output) -> None:
         """Bring every frame from the input to the output."""

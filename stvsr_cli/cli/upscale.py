@@ -123,7 +123,7 @@ def upscale(
             if dry_run:
                 typer.echo(f"{job.input} -> {job.output}")
             else:
-                _upscale(job, display, between)
+                _upscale(job, display, between, stop)
             return
         if between != EndsConfig():
             raise UsageError("--format is for standard output and pictures, --fps for pictures that are read.")
@@ -150,19 +150,20 @@ def _print_plan(job: "Job") -> None:
 
 
 def _upscale(job: "Job", display: Display, between: "EndsConfig | None" = None, stop: Stop | None = None) -> None:
-    from stvsr_cli.ends import upscale_between
+    from stvsr_cli.ends import makes_sequence, upscale_between
     from stvsr_cli.media.pipes import PipeClosed
     from stvsr_cli.pipeline import upscale as run
 
     stop = stop or Stop()
+    keeps_journal = job.resume != "never" and (between is None or makes_sequence(job, between))
 
     def show(progress: "Progress") -> None:
-        stop.armed = job.resume != "never" and progress.phase == "upscale"
+        stop.armed = keeps_journal and progress.phase == "upscale"
         display.show(progress)
 
     try:
         if between is not None:
-            report = upscale_between(job, between, progress=display.show, last_resort=give_up)
+            report = upscale_between(job, between, progress=show, stop=stop.asked, last_resort=give_up)
         else:
             report = run(job, progress=show, stop=stop.asked, last_resort=give_up)
     except PipeClosed:

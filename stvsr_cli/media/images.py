@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ import av
 import av.error
 import numpy as np
 
+from stvsr_cli import watch
 from stvsr_cli.errors import InputError, OutputError
 from stvsr_cli.media.decode import Frame, Picture, picture_of
 from stvsr_cli.media.mux import OutputSpec, check_target
@@ -148,11 +149,25 @@ class ImageOutput:
     source: VideoInfo
     spec: OutputSpec
     overwrite: bool = False
+    made: Path | None = None
+    """File that lists the pictures made so far, by this run and by one that it goes on with: these may be replaced."""
     _count: int = 0
+    _known: set[str] = field(default_factory=set)
 
     def __enter__(self) -> "ImageOutput":
-        self._check(self._name(1))
+        if self.made is not None and self.made.exists():
+            self._known = set(self.made.read_text().splitlines())
+        self._check(self._name(self._count + 1))
         return self
+
+    def skip(self, count: int) -> None:
+        """Go on after so many pictures."""
+        self._count = count
+
+    @property
+    def latest(self) -> Path:
+        """The picture written last."""
+        return self._name(self._count)
 
     def _name(self, number: int) -> Path:
         match = NUMBER.search(self.target.name)
@@ -162,7 +177,7 @@ class ImageOutput:
         return self.target.with_name(self.target.name[: match.start()] + text + self.target.name[match.end() :])
 
     def _check(self, path: Path) -> None:
-        check_target(path, self.source.path, overwrite=self.overwrite)
+        check_target(path, self.source.path, overwrite=self.overwrite or path.name in self._known)
 
     def write(self, picture: Picture, pts: int, duration: int) -> None:
         """Write the next frame. Raises OutputError."""
@@ -173,12 +188,19 @@ class ImageOutput:
         data = encoded(np.rot90(_rgb(picture), turns), path.suffix)
         part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
         try:
-            part.write_bytes(data)
-            os.replace(part, path)
+            with watch.busy("write"):
+                part.write_bytes(data)
+                self._list(path.name)
+                os.replace(part, path)
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror}.", hint="Check the disk.") from error
         finally:
             part.unlink(missing_ok=True)
+
+    def _list(self, name: str) -> None:
+        if self.made is not None and name not in self._known:
+            with self.made.open("a") as handle:
+                handle.write(f"{name}\n")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
