@@ -10,17 +10,28 @@ from stvsr_cli.cli.progress import displayed
 from stvsr_cli.errors import UsageError
 
 RECIPES = Path(__file__).parent.parent / "train" / "recipes"
+ORDER = {
+    "osdenhancer": ("one_step", "tc", "te", "decoder"),
+    "dloral": ("vae", "base", "consistency", "detail"),
+    "diffst": ("vae", "flow", "latent", "one_step"),
+}
+"""Stages by model, in the order in which they build on each other."""
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="Stage to run: a TOML file, or MODEL/STAGE of the recipes that ship.")],
     data: Annotated[Path, typer.Option(help="Folder that the sources in the configuration are relative to.")],
+    config: Annotated[
+        str | None, typer.Argument(help="Stage to run: a TOML file, or MODEL/STAGE of the recipes that ship.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help=f"Run all stages of a model's small size in order: {', '.join(ORDER)}.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for weights, training state, log and pictures.")] = Path("runs"),
     cache: Annotated[
         Path | None, typer.Option(help="Folder for decoded clips (tens of GB); default OUT/cache.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the saved training state.")] = False,
-    max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop, saved, after this long.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop a stage, saved, after this long.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error comes from.")] = False,
 ) -> None:
@@ -32,14 +43,30 @@ def train(
             raise UsageError(f"training needs {error.name}.", hint="pip install 'stvsr[train]'.") from error
         from stvsr_cli.models.device import pick_device
 
+        for recipe in _recipes(config, model):
+            # of several stages, those not yet begun have nothing to go on from
+            begun = config is not None or (out / f"{recipe.stem}.state.pt").exists()
+            run(
+                recipe,
+                data=data,
+                out=out,
+                cache=cache or out / "cache",
+                resume=resume and begun,
+                max_minutes=max_minutes,
+                device=pick_device(device),
+                report=lambda line: typer.echo(line, err=True),
+            )
+
+
+def _recipes(config: str | None, model: str | None) -> list[Path]:
+    """Return the configurations to run. Raises UsageError unless just one of the two is given and known."""
+    if (config is None) == (model is None):
+        raise UsageError("name a stage, or a model with --model.", hint="`stvsr train diffst/flow ...`, for example.")
+    if config is not None:
         recipe = RECIPES / f"{config}.toml"
-        run(
-            recipe if recipe.is_file() else Path(config),
-            data=data,
-            out=out,
-            cache=cache or out / "cache",
-            resume=resume,
-            max_minutes=max_minutes,
-            device=pick_device(device),
-            report=lambda line: typer.echo(line, err=True),
+        return [recipe if recipe.is_file() else Path(config)]
+    if model not in ORDER:
+        raise UsageError(
+            f"--model {model!r} has no stages in a fixed order.", hint=f"Those that have: {', '.join(ORDER)}."
         )
+    return [RECIPES / model / f"{stage}.toml" for stage in ORDER[model]]
