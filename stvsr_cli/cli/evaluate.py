@@ -1,5 +1,7 @@
 """`stvsr evaluate`: measure a model on clips that it was not trained on."""
 
+import re
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +23,9 @@ def evaluate(
     weights: Annotated[Path | None, typer.Option(help="Its weights, where they are not at their own place.")] = None,
     crop: Annotated[int, typer.Option(min=0, help="Side of the middle of each frame to measure; 0: whole frames.")] = 0,
     keyframes: Annotated[int, typer.Option(min=2, help="Source frames of each clip.")] = 5,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE for the model's loader, in place of its own default.")
+    ] = None,
     detail: Annotated[
         float | None, typer.Option(help="Strength of the detail expert, for models that have it.")
     ] = None,
@@ -55,7 +60,11 @@ def evaluate(
             raise UsageError(f"{out} exists.", hint="Name another file, or remove it.")
         entry, place = find_model(model), pick_device(device)
         found = weights if weights is not None or not entry.has_weights else find_weights(model)
-        loaded = load_model(entry, found, place, types[precision], detail=detail)
+        if setting:
+            loader = import_module(f"stvsr_cli.models.{model}").load
+            loaded = loader(found, place, types[precision], **_settings(setting))
+        else:
+            loaded = load_model(entry, found, place, types[precision], detail=detail)
         excerpt = evaluation.Excerpt(keyframes=keyframes, crop_px=crop)
         perceptual = None if features is None else Perceptual(features).to(place)
         others = [] if against is None else evaluation.read_rows(against)
@@ -66,6 +75,19 @@ def evaluate(
         _print(rows, others)
         if out is not None:
             evaluation.write_rows(rows, out)
+
+
+def _settings(texts: list[str]) -> dict[str, str | int | float | bool]:
+    """Return what NAME=VALUE texts say; values that read as true, false or numbers become those."""
+    words = {"true": True, "false": False}
+    given: dict[str, str | int | float | bool] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--set {text!r} is not NAME=VALUE.")
+        number = re.fullmatch(r"[+-]?\d+(\.\d+)?", value)
+        given[name] = words.get(value, (float(value) if number[1] else int(value)) if number else value)
+    return given
 
 
 def _shown(values: dict[str, float]) -> str:
