@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from stvsr_cli.errors import InputError, ModelError, UsageError
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.expert import DetailedNetwork
+from stvsr_cli.models.compact.model import read_config as read_sizes
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.train import run
 from stvsr_cli.train.clips import build_cache, clip_flow, moving_photo
+from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.config import DataConfig, StageConfig, read_config
 from stvsr_cli.train.degrade import CODECS, apply, draw, through_codec
 from stvsr_cli.train.loop import load_weights
@@ -204,6 +206,6 @@ def test_the_command_runs_a_stage_and_says_what_is_wrong(sources: Path, tmp_path
 def test_shipped_weights_can_be_trained_on() -> None:
     shipped = find_weights("compact") / "model.safetensors"
     for kind in (CompactNetwork, DetailedNetwork):
-        network = kind(CompactConfig())
-        load_weights(network, shipped)
+        network = kind(CompactConfig(detail_rank=read_sizes(shipped.with_name("config.json")).detail_rank))
+        load_weights(network, shipped, STAGES["detail"].adds)
         assert torch.equal(network.decoder.leave.bias, load_file(str(shipped))["decoder.leave.bias"].float())

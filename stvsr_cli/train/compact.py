@@ -1,63 +1,141 @@
 """The stages in which the compact network is trained."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.errors import UsageError
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.expert import DetailedNetwork
 from stvsr_cli.models.compact.network import CompactNetwork
+from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train.config import StageConfig
+from stvsr_cli.train.critic import Critic, critic_losses
 from stvsr_cli.train.losses import Perceptual, charbonnier
 from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
 
 
+class CriticisedNetwork(DetailedNetwork):
+    """A network with its detail expert, and the critic that the expert is trained against."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__(config)
+        self.critic = Critic()
+
+
+def autoencoder_losses(network: TargetedNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """Reconstruction of the target through its latent, and the latent's distance from zero mean, unit deviation."""
+    latent = network.target.encode(batch.high.flatten(0, 1))
+    output = network.target.decode(latent).unflatten(0, batch.high.shape[:2])
+    deviation, mean = torch.std_mean(latent.float(), dim=(0, 2, 3))
+    losses = {
+        "pixel": charbonnier(output, batch.high),
+        "spread": mean.square().mean() + (deviation - 1).square().mean(),
+    }
+    return losses | _perceptual(perceptual, output, batch.high)
+
+
+def diffusion_losses(network: TargetedNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """Velocity on noised latents of the target, at a random timestep a clip."""
+    with torch.no_grad():
+        init = network.initialise(batch.low, batch.fps_factor)
+    timestep = torch.randint(network.config.num_timesteps, batch.low.shape[:1], device=batch.low.device)
+    video = batch.low if batch.whole is None else batch.whole
+    return {"velocity": network.velocity_error(batch.high, init, video, timestep)}
+
+
 def flow_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
     """Flow against the given flow, and intermediate frames against the reduced target, on the input's grid."""
+    if network.aggregation is None:
+        raise UsageError("the flow stage trains the context aggregation, which uses_aggregation leaves out.")
     return motion_losses(network.flow, network.aggregation, batch, network.config.scale)
 
 
 def one_step_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
-    """Output against target, intermediate frames before the diffusion step against the reduced target."""
-    output, init = network(batch.low, batch.fps_factor)
-    losses = {"pixel": charbonnier(output, batch.high)}
+    """Output against target, intermediate frames before the diffusion step against the reduced target.
+
+    With the target autoencoder, the clean latent against the target's too.
+    """
+    if isinstance(network, TargetedNetwork):
+        video = batch.low if batch.whole is None else batch.whole
+        init = network.initialise(batch.low, batch.fps_factor)
+        clean = network.denoise(network.encode(init), network.condition(init, video))
+        output = network.decode(clean, init)
+        with torch.no_grad():
+            wanted = network.target.encode(batch.high.flatten(0, 1))
+        losses = {"latent": functional.mse_loss(clean.sample.float(), wanted.float())}
+    else:
+        output, init = network(batch.low, batch.fps_factor, batch.whole)
+        losses = {}
+    losses["pixel"] = charbonnier(output, batch.high)
     target = functional.avg_pool2d(batch.high.flatten(0, 1), network.config.scale)
     losses["between"] = charbonnier(init.frames.flatten(0, 1), target)
-    losses["temporal"] = charbonnier(output[:, 1:] - output[:, :-1], batch.high[:, 1:] - batch.high[:, :-1])
-    if perceptual is not None:
-        losses["perceptual"] = perceptual(output.flatten(0, 1), batch.high.flatten(0, 1)).mean()
-    return losses
+    return losses | _over_time(output, batch.high) | _perceptual(perceptual, output, batch.high)
 
 
-def detail_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
-    """Output against target, in pixels and in features; the intermediate frames are not the expert's business."""
-    losses = one_step_losses(network, batch, perceptual)
-    del losses["between"]
-    return losses
+def decoder_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """Output against target, in pixels, over time and in features."""
+    output, _ = network(batch.low, batch.fps_factor, batch.whole)
+    losses = {"pixel": charbonnier(output, batch.high)} | _over_time(output, batch.high)
+    if isinstance(network, CriticisedNetwork):
+        losses |= critic_losses(network.critic, output, batch.high)
+    return losses | _perceptual(perceptual, output, batch.high)
 
 
-STAGES: dict[str, Stage[CompactNetwork]] = {
-    "flow": Stage(("flow.", "aggregation."), flow_losses),
-    "one_step": Stage(("aggregation.", "encoder.", "denoiser.", "decoder."), one_step_losses),
-    "detail": Stage(("expert.",), detail_losses),
+def _over_time(output: Tensor, target: Tensor) -> Losses:
+    return {"temporal": charbonnier(output[:, 1:] - output[:, :-1], target[:, 1:] - target[:, :-1])}
+
+
+def _perceptual(perceptual: nn.Module | None, output: Tensor, target: Tensor) -> Losses:
+    if perceptual is None:
+        return {}
+    return {"perceptual": perceptual(output.flatten(0, 1), target.flatten(0, 1)).mean()}
+
+
+ADDED = (
+    "denoiser.retrieval.", "denoiser.guides.", "denoiser.temporal.", "guidance.", "decoder.backward_pass.alignment.",
+    "decoder.forward_pass.alignment.", "expert.", "target.", "critic.",
+)  # fmt: skip
+"""Modules that start by changing nothing, or that only training needs: weights without them can be gone on from."""
+
+STAGES: dict[str, Stage[Any]] = {
+    "autoencoder": Stage(("target.",), autoencoder_losses, ADDED),
+    "flow": Stage(("flow.", "aggregation."), flow_losses, ADDED),
+    "diffusion": Stage(("denoiser.", "guidance."), diffusion_losses, ADDED),
+    "one_step": Stage(("aggregation.", "encoder.", "denoiser.", "decoder.", "guidance."), one_step_losses, ADDED),
+    "temporal": Stage(("denoiser.temporal.",), decoder_losses, ADDED),
+    "detail": Stage(("expert.", "critic."), decoder_losses, ADDED),
+    "decoder": Stage(("decoder.",), decoder_losses, ADDED),
 }
+"""In the order of training; the temporal and the detail expert may take turns."""
 
 
-def build(
-    config: StageConfig, perceptual_weights: Path | None
-) -> tuple[CompactNetwork, Stage[CompactNetwork], Perceptual | None]:
+def _network(config: StageConfig, settings: CompactConfig) -> CompactNetwork:
+    weighed = {name for name, weight in config.losses.items() if weight}
+    if config.stage in ("autoencoder", "diffusion") or "latent" in weighed:
+        return TargetedNetwork(settings)
+    if config.stage == "detail":
+        return (CriticisedNetwork if "adversarial" in weighed else DetailedNetwork)(settings)
+    return CompactNetwork(settings)
+
+
+def build(config: StageConfig, perceptual_weights: Path | None) -> tuple[CompactNetwork, Stage[Any], Perceptual | None]:
     """Return the network, the stage and the perceptual features a configuration asks for."""
     if config.stage not in STAGES:
         raise UsageError(f"unknown stage {config.stage!r}.", hint=f"Stages of compact: {', '.join(STAGES)}.")
-    if config.network:
-        raise UsageError(f"compact has no network settings, got {', '.join(config.network)}.")
     stage = STAGES[config.stage]
-    network = (DetailedNetwork if config.stage == "detail" else CompactNetwork)(CompactConfig())
+    try:
+        settings = CompactConfig(**config.network)
+    except TypeError as error:
+        raise UsageError(f"network: {error}.", hint="The settings are those of CompactConfig.") from error
+    network = _network(config, settings)
     freeze_but(network, stage.parts)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, stage, perceptual_of(config, perceptual_weights)

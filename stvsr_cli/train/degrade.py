@@ -12,7 +12,15 @@ from typing import cast
 import av
 import cv2
 import numpy as np
+import torch
 
+from stvsr_cli.color import from_rgb, to_rgb
+from stvsr_cli.media.decode import Picture
+from stvsr_cli.media.encode import to_av
+from stvsr_cli.media.probe import ColorTags
+
+PIX_FMT, COLOR = "yuv420p", ColorTags()
+"""What the codecs are given and give back: 4:2:0, with the matrix and range of an untagged small video."""
 REDUCTIONS = (cv2.INTER_AREA, cv2.INTER_AREA, cv2.INTER_CUBIC, cv2.INTER_LINEAR, cv2.INTER_LANCZOS4)
 CODECS = ("libx264", "libx264", "libx264", "mpeg4", "mpeg2video", "libvpx", "libvpx-vp9")
 
@@ -84,19 +92,29 @@ def through_codec(frames: np.ndarray, codec: str, quality: int) -> np.ndarray:
     height, width = frames.shape[1:3]
     padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     buffer = io.BytesIO()
+    pictures = from_rgb(torch.from_numpy(padded.transpose(0, 3, 1, 2)).float() / 255, PIX_FMT, COLOR)
     with av.open(buffer, "w", format="matroska") as container:
         stream = cast(av.VideoStream, container.add_stream(codec, rate=Fraction(15)))
-        stream.height, stream.width, stream.pix_fmt = *padded.shape[1:3], "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *padded.shape[1:3], PIX_FMT
         stream.codec_context.options = _options(codec, quality)
-        for frame in padded:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        for i, picture in enumerate(pictures):
+            container.mux(stream.encode(to_av(picture, i, 1, Fraction(1, 15))))
         container.mux(stream.encode())
     buffer.seek(0)
     with av.open(buffer, "r") as source:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+        decoded = [_rgb(frame) for frame in source.decode(video=0)]
     if len(decoded) < len(frames):
         decoded += [decoded[-1]] * (len(frames) - len(decoded))
     return np.stack(decoded[: len(frames)])[:, :height, :width]
+
+
+def _rgb(frame: av.VideoFrame) -> np.ndarray:
+    """A decoded frame as [H, W, 3] uint8, by the exact conversion that the command line uses."""
+    height, width = frame.height, frame.width
+    planes = frame.to_ndarray(format=PIX_FMT)  # [H * 3/2, W]
+    chroma = planes[height:].reshape(2, height // 2, width // 2)
+    rgb = to_rgb([Picture((planes[:height], chroma[0], chroma[1]), PIX_FMT, COLOR)])[0]
+    return np.ascontiguousarray((rgb * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
 
 
 def _options(codec: str, quality: int) -> dict[str, str]:

@@ -39,10 +39,6 @@ def learning_rate(config: StageConfig, step: int) -> float:
     return low + (high - low) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
-NEW_PARTS = "expert."
-"""Prefix of parameters that a stage may add to the weights it starts from."""
-
-
 class Averaged:
     """Exponential moving average of the trained parameters."""
 
@@ -80,8 +76,10 @@ class Trainer:
         features = data / config.perceptual_weights if config.perceptual_weights else None
         self.network, self.stage, perceptual = build(config, features)
         if config.start_from:
-            load_weights(self.network, out / config.start_from)
+            load_weights(self.network, out / config.start_from, self.stage.adds)
         self.network.to(device)
+        if config.compile and device.type == "cuda":
+            self.network.compile()
         self.perceptual = perceptual.to(device) if perceptual else None
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
@@ -113,6 +111,9 @@ class Trainer:
             ) from error
         self.averaged.values = state["averaged"]
         self.step, self.best, self.seconds = state["step"], state["best"], state["seconds"]
+        torch.set_rng_state(state["random"].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
 
     def save(self) -> None:
         """Write the training state and the averaged weights, each under a temporary name first."""
@@ -123,7 +124,10 @@ class Trainer:
             "step": self.step,
             "best": self.best,
             "seconds": self.seconds,
+            "random": torch.get_rng_state(),
         }
+        if self.device.type == "cuda":
+            state["random_cuda"] = torch.cuda.get_rng_state(self.device)
         part = self.state_path.with_suffix(".part")
         torch.save(state, part)
         part.replace(self.state_path)
@@ -209,16 +213,16 @@ class Trainer:
                 writer.writerow([self.step, round(self.seconds, 1), kind, name, f"{value:.6g}"])
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load weights strictly, but for an expert, which may start anew or be left out.
+def load_weights(network: nn.Module, path: Path, adds: tuple[str, ...] = ()) -> None:
+    """Load weights strictly, but for the parts a stage adds, which may start anew or be left out.
 
     Raises ModelError if they do not fit.
     """
     try:
         tensors = {name: tensor.float() for name, tensor in load_file(str(path)).items()}
         own = network.state_dict()
-        new = {name: tensor for name, tensor in own.items() if name.startswith(NEW_PARTS)}
-        wanted = {name: tensor for name, tensor in tensors.items() if name in own or not name.startswith(NEW_PARTS)}
+        new = {name: tensor for name, tensor in own.items() if adds and name.startswith(adds)}
+        wanted = {name: t for name, t in tensors.items() if name in own or not (adds and name.startswith(adds))}
         network.load_state_dict(new | wanted)
     except (OSError, RuntimeError) as error:
         raise ModelError(f"{path}: {error}.", hint="Train the stage before this one first.") from error

@@ -25,6 +25,8 @@ class Stage(Generic[Network]):
     """Prefixes of the parameters that are trained; the rest is frozen."""
     losses: Callable[[Network, Batch, "nn.Module | None"], Losses]
     """Losses of one batch by name."""
+    adds: tuple[str, ...] = ()
+    """Prefixes of parameters that the weights to start from may lack, or hold without need."""
     export: Callable[[Network, dict[str, Tensor], Path], None] | None = None
     """Writes a folder that the model's `load` reads, from the network's state; None: the weights file is enough."""
 

@@ -57,12 +57,21 @@ class TimedBlock(nn.Module):
         with torch.no_grad():
             self.conv2.weight.mul_(0.1)
 
-    def forward(self, x: Tensor, embedding: Tensor, num_frames: int) -> Tensor:
-        """Return x plus its residual, [B*T, C, H, W]; `embedding` is [1 or B*T, E]."""
-        scale, shift = self.modulation(embedding)[..., None, None].chunk(2, dim=1)
-        h = self.conv1(temporal_shift(x, num_frames))
-        h = functional.leaky_relu(h * (1 + scale) + shift, SLOPE, inplace=True)
-        return x + self.conv2(h)
+    def forward(self, x: Tensor, embedding: Tensor, num_frames: int, added: Tensor | None = None) -> Tensor:
+        """Return x plus its residual, [B*T, C, H, W].
+
+        embedding: [1 or B*T, E]; added: [B*T, C, H, W], what an expert adds to the first convolution, or None.
+        """
+        scale, shift = self.modulation(embedding).chunk(2, dim=1)
+        x_shifted = temporal_shift(x, num_frames)
+        if embedding.shape[0] == 1:  # one timestep for all: the modulation is a change of the convolution
+            weight = self.conv1.weight * (1 + scale.view(-1, 1, 1, 1))
+            h = functional.conv2d(x_shifted, weight, self.conv1.bias * (1 + scale[0]) + shift[0], padding=1)
+        else:
+            h = self.conv1(x_shifted) * (1 + scale[..., None, None]) + shift[..., None, None]
+        if added is not None:
+            h = h + added
+        return x + self.conv2(functional.leaky_relu(h, SLOPE, inplace=True))
 
 
 class SelfAttention(nn.Module):

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stvsr_cli.models.compact.alignment import DeformableAlignment
 from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, silence
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.motion import Motion
@@ -45,29 +46,39 @@ class Encoder(nn.Module):
 
 
 class Propagation(nn.Module):
-    """One direction of a recurrent pass over the frames, aligned by flow."""
+    """One direction of a recurrent pass over the frames, aligned by flow and by deformable convolution around it."""
 
-    def __init__(self, inputs: int, width: int, num_blocks: int) -> None:
+    def __init__(self, inputs: int, width: int, num_blocks: int, alignment_width: int = 0) -> None:
+        """alignment_width: of the deformable alignment; 0 leaves it out."""
         super().__init__()
-        self.width = width
+        self.inputs = inputs
         self.merge = nn.Conv2d(inputs + width, width, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(num_blocks)))
+        self.alignment = DeformableAlignment(inputs, width, alignment_width) if alignment_width else None
 
-    def forward(self, features: list[Tensor], flows: list[Tensor]) -> list[Tensor]:
-        """Return a state per frame, in the order given.
+    def forward(self, features: Tensor, flows: Tensor) -> list[Tensor]:
+        """Return a state [B, width, H, W] per frame, in the order given.
 
-        features: T tensors [B, inputs, H, W] in order of travel; flows: T-1 tensors [B, 2, H, W], flows[i] from frame
-        i + 1 (the one to fill) to frame i (the one before it in travel).
+        features: [B, T, inputs, H, W] in order of travel; flows: [B, T-1, 2, H, W], from frame i + 1 (the one to fill)
+        to frame i (the one before it in travel).
         """
-        first = features[0]
-        state = first.new_zeros(first.shape[0], self.width, *first.shape[-2:])
-        states = []
-        for i, feature in enumerate(features):
+        # the convolution over features and state joined is the sum of one over each; the first needs no order
+        over_features, over_state = self.merge.weight.split([self.inputs, self.merge.out_channels], 1)
+        merged = functional.conv2d(features.flatten(0, 1), over_features, self.merge.bias, padding=1)
+        merged = merged.unflatten(0, features.shape[:2])
+        states: list[Tensor] = []
+        for i in range(features.shape[1]):
+            step = merged[:, i]
             if i:
-                state = warp(state.float(), flows[i - 1], padding="border").to(feature.dtype)
-            state = self.blocks(functional.leaky_relu(self.merge(torch.cat([feature, state], 1)), SLOPE, inplace=True))
-            states.append(state)
+                step = step + functional.conv2d(
+                    self._aligned(features[:, i], states[-1], flows[:, i - 1]), over_state, padding=1
+                )
+            states.append(self.blocks(functional.leaky_relu(step, SLOPE)))
         return states
+
+    def _aligned(self, features: Tensor, state: Tensor, flow: Tensor) -> Tensor:
+        aligned = warp(state.float(), flow, padding="border").to(features.dtype)
+        return aligned if self.alignment is None else aligned + self.alignment(features, state, flow)
 
 
 class Decoder(nn.Module):
@@ -78,8 +89,9 @@ class Decoder(nn.Module):
         width, out = config.width, config.output_width
         self.scale = config.scale
         self.enter = nn.Conv2d(config.latent_channels + width, width, 3, padding=1)
-        self.backward_pass = Propagation(width, width, config.propagation_blocks)
-        self.forward_pass = Propagation(2 * width, width, config.propagation_blocks)
+        alignment = config.alignment_width if config.uses_alignment else 0
+        self.backward_pass = Propagation(width, width, config.propagation_blocks, alignment)
+        self.forward_pass = Propagation(2 * width, width, config.propagation_blocks, alignment)
         self.fuse = nn.Conv2d(2 * width, width, 1)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(config.decoder_blocks)))
         self.enlarge = nn.Conv2d(width, out * config.latent_stride**2, 3, padding=1)
@@ -106,9 +118,6 @@ class Decoder(nn.Module):
 
     def _propagate(self, features: Tensor, motion: Motion) -> Tensor:
         """features: [B, T, width, H, W]. Returns [B*T, width, H, W]."""
-        steps = list(features.unbind(1))
-        back = self.backward_pass(steps[::-1], list(motion.to_next.unbind(1))[::-1])[::-1]
-        both = [torch.cat(pair, 1) for pair in zip(steps, back, strict=True)]
-        ahead = self.forward_pass(both, list(motion.to_previous.unbind(1)))
-        joined = torch.stack([torch.cat(pair, 1) for pair in zip(back, ahead, strict=True)], 1).flatten(0, 1)
-        return self.fuse(joined) + features.flatten(0, 1)
+        back = torch.stack(self.backward_pass(features.flip(1), motion.to_next.flip(1))[::-1], 1)
+        ahead = torch.stack(self.forward_pass(torch.cat([features, back], 2), motion.to_previous), 1)
+        return self.fuse(torch.cat([back, ahead], 2).flatten(0, 1)) + features.flatten(0, 1)

@@ -35,7 +35,29 @@ class CompactConfig:
     """Feature channels of the flow pyramid at 1/2, 1/4, 1/8 and 1/16 of the input."""
     flow_radius: int = 3
     """Search radius of the flow's correlation, in positions of each level."""
-    detail_rank: int = 16
+    alignment_width: int = 16
+    """Feature channels that the decoder's deformable alignment samples, on the latent grid and on half of it."""
+    guidance_tokens: int = 16
+    """Global tokens of the video."""
+    guidance_width: int = 64
+    """Width of the global tokens."""
+    retrieval_width: int = 32
+    """Width of the cross-frame retrieval's queries and keys."""
+    temporal_rank: int = 8
+    """Rank of the temporal expert's adapters."""
+    uses_residual: bool = True
+    """Whether the denoiser sees the motion residual; for ablation, as the five below."""
+    uses_aggregation: bool = True
+    """Whether intermediate frames are made by context aggregation; else by a linear blend of the two keyframes."""
+    uses_alignment: bool = True
+    """Whether the decoder aligns its recurrent state by deformable convolution and channel cross-attention."""
+    uses_guidance: bool = True
+    """Whether global tokens of the video guide the denoiser."""
+    uses_temporal_expert: bool = True
+    """Whether adapters gated by the motion residual act on the denoiser."""
+    uses_retrieval: bool = True
+    """Whether the denoiser retrieves from the aligned previous frame."""
+    detail_rank: int = 48
     """Rank of the detail expert's adapters."""
     detail: float = 1.0
     """Strength of the detail expert unless the user says otherwise."""

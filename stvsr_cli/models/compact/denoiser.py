@@ -1,6 +1,7 @@
 """The one-step denoiser: a U-shaped network over latents with temporal mixing at every level."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,12 @@ from torch.nn import functional
 
 from stvsr_cli.models.compact.blocks import SelfAttention, TimedBlock, silence
 from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.guidance import GuidedAttention
+from stvsr_cli.models.compact.retrieval import FrameRetrieval
+from stvsr_cli.models.compact.temporal import TemporalExpert
+
+COARSEST_CELL = 8
+"""Positions of the latent grid that one query of the guidance stands for, down and across."""
 
 
 def timestep_embedding(timestep: Tensor, size: int) -> Tensor:
@@ -34,8 +41,20 @@ def clean_from_velocity(noisy: Tensor, velocity: Tensor, signal: Tensor) -> Tens
     return signal.sqrt() * noisy - (1 - signal).sqrt() * velocity
 
 
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the denoiser looks at beside the latent."""
+
+    residual: Tensor
+    """[B*T, 3 * stride^2, H, W]: the motion residual on the latent grid."""
+    to_previous: Tensor
+    """[B, T-1, 2, H, W]: flow from each frame to the one before, in latent positions."""
+    tokens: Tensor | None
+    """[B, K, D]: global tokens of the video; None without guidance."""
+
+
 class Denoiser(nn.Module):
-    """Predicts the velocity from a noisy latent, the residual of motion and the timestep."""
+    """Predicts the velocity from a noisy latent, the timestep and the conditions."""
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
@@ -43,11 +62,13 @@ class Denoiser(nn.Module):
         self.embedding_size = width
         self.embed = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, 2 * width))
         embedding = 2 * width
+        residual_channels = 3 * config.latent_stride**2
         self.enter = nn.Conv2d(config.latent_channels, width, 3, padding=1)
-        self.motion = nn.Conv2d(3 * config.latent_stride**2, width, 3, padding=1)
+        self.motion = nn.Conv2d(residual_channels, width, 3, padding=1) if config.uses_residual else None
         before = (config.denoiser_blocks + 1) // 2
+        after = config.denoiser_blocks - before
         self.fine_in = nn.ModuleList(TimedBlock(width, embedding) for _ in range(before))
-        self.fine_out = nn.ModuleList(TimedBlock(width, embedding) for _ in range(config.denoiser_blocks - before))
+        self.fine_out = nn.ModuleList(TimedBlock(width, embedding) for _ in range(after))
         self.down_middle = nn.Conv2d(width, middle, 3, stride=2, padding=1)
         self.middle_in = TimedBlock(middle, embedding)
         self.down_coarse = nn.Conv2d(middle, coarse, 3, stride=2, padding=1)
@@ -59,23 +80,56 @@ class Denoiser(nn.Module):
         self.up_fine = nn.Conv2d(middle, width, 1)
         self.leave = nn.Conv2d(width, config.latent_channels, 3, padding=1)
         silence(self.leave)
+        self.retrieval = FrameRetrieval(coarse, config.retrieval_width) if config.uses_retrieval else None
+        levels = [(width, 0)] * before + [(middle, 1), (coarse, 2), (coarse, 2), (middle, 1)] + [(width, 0)] * after
+        self.levels = [level for _, level in levels]
+        self.guides = None
+        if config.uses_guidance:
+            self.guides = nn.ModuleList(
+                GuidedAttention(w, config.guidance_width, COARSEST_CELL >> level) for w, level in levels
+            )
+        self.temporal = None
+        if config.uses_temporal_expert:
+            self.temporal = TemporalExpert([w for w, _ in levels], residual_channels, config.temporal_rank)
 
-    def forward(self, latent: Tensor, residual: Tensor, timestep: Tensor, num_frames: int) -> Tensor:
+    def forward(self, latent: Tensor, conditions: Conditions, timestep: Tensor, num_frames: int) -> Tensor:
         """Return the velocity, [B*T, C, H, W].
 
-        latent: [B*T, C, H, W], sides multiples of 4; residual: [B*T, 3 * stride^2, H, W], the motion residual on the
-        latent grid; timestep: [1] or [B*T].
+        latent: [B*T, C, H, W], sides multiples of 8; timestep: [1] or [B*T].
         """
         embedding = self.embed(timestep_embedding(timestep, self.embedding_size).to(latent.dtype))
-        fine = self.enter(latent) + self.motion(residual)
+        gates = None if self.temporal is None else self.temporal.gates(conditions.residual)
+        place = iter(range(len(self.levels)))
+
+        def run(block: nn.Module, x: Tensor) -> Tensor:
+            i = next(place)
+            if self.guides is not None and conditions.tokens is not None:
+                x = self.guides[i](x, conditions.tokens)
+            added = None
+            if self.temporal is not None and gates is not None:
+                added = self.temporal.adapters[i](x, gates[self.levels[i]])
+            mixed: Tensor = block(x, embedding, num_frames, added)
+            return mixed
+
+        fine = self.enter(latent)
+        if self.motion is not None:
+            fine = fine + self.motion(conditions.residual)
         for block in self.fine_in:
-            fine = block(fine, embedding, num_frames)
-        middle = self.middle_in(self.down_middle(fine), embedding, num_frames)
-        coarse = self.coarse_in(self.down_coarse(middle), embedding, num_frames)
-        coarse = self.coarse_out(self.attention(coarse), embedding, num_frames)
+            fine = run(block, fine)
+        middle = run(self.middle_in, self.down_middle(fine))
+        coarse = run(self.coarse_in, self.down_coarse(middle))
+        if self.retrieval is not None:
+            coarse = self.retrieval(coarse, reduced_flow(conditions.to_previous, 4))
+        coarse = run(self.coarse_out, self.attention(coarse))
         middle = middle + functional.interpolate(self.up_middle(coarse), scale_factor=2, mode="nearest")
-        middle = self.middle_out(middle, embedding, num_frames)
+        middle = run(self.middle_out, middle)
         fine = fine + functional.interpolate(self.up_fine(middle), scale_factor=2, mode="nearest")
         for block in self.fine_out:
-            fine = block(fine, embedding, num_frames)
+            fine = run(block, fine)
         return self.leave(fine)
+
+
+def reduced_flow(flow: Tensor, factor: int) -> Tensor:
+    """Flow [B, T, 2, H, W] on a grid `factor` times smaller, in positions of that grid."""
+    small = functional.avg_pool2d(flow.flatten(0, 1), factor) / factor
+    return small.unflatten(0, flow.shape[:2])

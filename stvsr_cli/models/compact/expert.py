@@ -16,6 +16,8 @@ from stvsr_cli.models.compact.network import CompactNetwork, Initialised
 
 PARTS = ("denoiser.", "decoder.")
 """Prefixes of the parts the expert adapts."""
+SPARED = ("temporal", "alignment", "guides", "retrieval")
+"""Modules within them that it leaves alone: the other expert, and what finds instead of making."""
 SMALLEST_KERNEL = 3
 
 
@@ -24,7 +26,10 @@ def adapted_names(network: CompactNetwork) -> list[str]:
     return [
         f"{name}.weight"
         for name, module in network.named_modules()
-        if name.startswith(PARTS) and isinstance(module, nn.Conv2d) and module.kernel_size[0] >= SMALLEST_KERNEL
+        if name.startswith(PARTS)
+        and not set(SPARED) & set(name.split("."))
+        and isinstance(module, nn.Conv2d)
+        and module.kernel_size[0] >= SMALLEST_KERNEL
     ]
 
 
@@ -57,10 +62,13 @@ class DetailedNetwork(CompactNetwork):
         super().__init__(config)
         self.expert = DetailExpert(self, config.detail_rank)
 
-    def forward(self, frames: Tensor, fps_factor: int, *, plain: bool = False) -> tuple[Tensor, Initialised]:
-        """Return the output frames and the initialised video; `plain` leaves the expert out."""
+    def forward(
+        self, frames: Tensor, fps_factor: int, video: Tensor | None = None, *, plain: bool = False
+    ) -> tuple[Tensor, Initialised]:
+        """See `CompactNetwork.forward`; `plain` leaves the expert out."""
         if plain:
-            return super().forward(frames, fps_factor)
+            return super().forward(frames, fps_factor, video)
         weights = self.expert.merged(dict(self.named_parameters()))
-        result: tuple[Tensor, Initialised] = functional_call(self, weights, (frames, fps_factor), {"plain": True})
+        result: tuple[Tensor, Initialised]
+        result = functional_call(self, weights, (frames, fps_factor, video), {"plain": True})
         return result

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stvsr_cli.errors import ModelError
 from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.denoiser import Conditions
 from stvsr_cli.models.compact.expert import DetailExpert
 from stvsr_cli.models.compact.network import CompactNetwork, Initialised, Latent
 from stvsr_cli.models.contract import Request, Traits
@@ -41,6 +42,7 @@ class CompactModel:
             tile_px=0,
             tile_overlap_px=32,
             detail=config.detail,
+            wants_context=config.uses_guidance,
         )
         self.network = network
         self._expert = expert
@@ -70,11 +72,14 @@ class CompactModel:
         with self._autocast():
             return self.network.encode(init)
 
-    def condition(self, init: Initialised, latent: Latent, request: Request) -> Initialised:
-        """The motion residual, which the initialised video carries."""
-        return init
+    def condition(self, init: Initialised, latent: Latent, request: Request) -> Conditions:
+        """The motion residual, the flow, and global tokens of the whole frames."""
+        keyframes = init.frames[:, :: request.fps_factor]
+        context = keyframes if request.context is None else request.context.to(self.device, torch.float32)
+        with self._autocast():
+            return self.network.condition(init, context)
 
-    def denoise(self, latent: Latent, condition: Initialised, request: Request) -> Latent:
+    def denoise(self, latent: Latent, condition: Conditions, request: Request) -> Latent:
         """One evaluation of the denoiser."""
         with self._autocast():
             return self.network.denoise(latent, condition)
@@ -97,7 +102,7 @@ def load(weights: Path, device: torch.device, dtype: torch.dtype) -> CompactMode
     Raises ModelError if a file is missing or does not fit.
     """
     folder = weights if weights.is_dir() else weights.parent
-    network = CompactNetwork(_read_config(folder / CONFIG_FILE))
+    network = CompactNetwork(read_config(folder / CONFIG_FILE))
     tensors = read_tensors(weights / WEIGHTS_FILE if weights.is_dir() else weights)
     own = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith(EXPERT)}
     added = {name.removeprefix(EXPERT): tensor.float() for name, tensor in tensors.items() if name.startswith(EXPERT)}
@@ -117,7 +122,8 @@ def write_config(config: CompactConfig, path: Path) -> None:
     path.write_text(json.dumps(asdict(config), indent=1) + "\n")
 
 
-def _read_config(path: Path) -> CompactConfig:
+def read_config(path: Path) -> CompactConfig:
+    """Read what `write_config` wrote; without a file, the default. Raises ModelError if it is damaged."""
     if not path.exists():
         return CompactConfig()
     try:

@@ -8,9 +8,10 @@ from torch.nn import functional
 
 from stvsr_cli.models.compact.codec import Decoder, Encoder
 from stvsr_cli.models.compact.config import CompactConfig
-from stvsr_cli.models.compact.denoiser import Denoiser, alpha_bar, clean_from_velocity
+from stvsr_cli.models.compact.denoiser import Conditions, Denoiser, alpha_bar, clean_from_velocity
+from stvsr_cli.models.compact.guidance import VideoGuidance
 from stvsr_cli.models.compact.motion import Motion, neighbour_motion
-from stvsr_cli.models.layers.aggregation import ContextAggregation, interleave
+from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between, interleave
 from stvsr_cli.models.layers.flow import FlowNetwork
 
 
@@ -43,10 +44,13 @@ class CompactNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.flow = FlowNetwork(config.flow_widths, config.flow_radius)
-        self.aggregation = ContextAggregation()
+        self.aggregation = ContextAggregation() if config.uses_aggregation else None
         self.encoder = Encoder(config)
         self.denoiser = Denoiser(config)
         self.decoder = Decoder(config)
+        self.guidance = None
+        if config.uses_guidance:
+            self.guidance = VideoGuidance(config.guidance_tokens, config.guidance_width)
 
     def initialise(self, frames: Tensor, fps_factor: int) -> Initialised:
         """frames: [B, T, 3, h, w] in [0, 1], sides multiples of `config.multiple_px`."""
@@ -57,7 +61,7 @@ class CompactNetwork(nn.Module):
         forward, backward = (levels[-1] for levels in self.flow(frames))
         between, to_left, to_right = [], [], []
         for step in range(1, fps_factor):
-            frame, left, right = self.aggregation(frames, forward, backward, step / fps_factor)
+            frame, left, right = self._between(frames, forward, backward, step / fps_factor)
             between.append(frame)
             to_left.append(left)
             to_right.append(right)
@@ -66,15 +70,30 @@ class CompactNetwork(nn.Module):
         motion = neighbour_motion(forward, backward, to_left, to_right)
         return Initialised(interleave(frames, between), residual, motion)
 
+    def _between(self, frames: Tensor, forward: Tensor, backward: Tensor, time: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the frames at `time` between all keyframes, and the flow from there to both sides."""
+        if self.aggregation is not None:
+            predicted: tuple[Tensor, Tensor, Tensor] = self.aggregation(frames, forward, backward, time)
+            return predicted
+        left, right = flow_from_between(forward.flatten(0, 1), backward.flatten(0, 1), time)
+        pairs = forward.shape[:2]
+        return torch.lerp(frames[:, :-1], frames[:, 1:], time), left.unflatten(0, pairs), right.unflatten(0, pairs)
+
     def encode(self, init: Initialised) -> Latent:
         """Latents of the initialised video."""
         return Latent(*self.encoder(init.frames.flatten(0, 1)))
 
-    def denoise(self, latent: Latent, init: Initialised) -> Latent:
+    def condition(self, init: Initialised, video: Tensor) -> Conditions:
+        """What the denoiser looks at; video: [B, T, 3, h, w], the window's whole frames, for the global tokens."""
+        residual = functional.pixel_unshuffle(init.residual.flatten(0, 1), self.config.latent_stride)
+        tokens = None if self.guidance is None else self.guidance(video)
+        return Conditions(residual, init.motion.to_previous, tokens)
+
+    def denoise(self, latent: Latent, conditions: Conditions) -> Latent:
         """One evaluation of the denoiser at the one timestep."""
         timestep = torch.tensor([self.config.timestep], device=latent.sample.device)
-        residual = functional.pixel_unshuffle(init.residual.flatten(0, 1), self.config.latent_stride)
-        velocity = self.denoiser(latent.sample, residual, timestep, init.frames.shape[1])
+        num_frames = conditions.to_previous.shape[1] + 1
+        velocity = self.denoiser(latent.sample, conditions, timestep, num_frames)
         signal = alpha_bar(timestep, self.config.num_timesteps)
         clean = clean_from_velocity(latent.sample.float(), velocity.float(), signal)
         return Latent(clean.to(latent.sample.dtype), latent.features)
@@ -83,8 +102,11 @@ class CompactNetwork(nn.Module):
         """Output frames [B, T', 3, scale * h, scale * w], unclamped, float32."""
         return self.decoder(latent.sample, latent.features, init.frames, init.motion)
 
-    def forward(self, frames: Tensor, fps_factor: int) -> tuple[Tensor, Initialised]:
-        """Return the output frames and the initialised video they were made from."""
+    def forward(self, frames: Tensor, fps_factor: int, video: Tensor | None = None) -> tuple[Tensor, Initialised]:
+        """Return the output frames and the initialised video they were made from.
+
+        video: [B, T, 3, ., .], the whole frames that `frames` are a part of; None: they are whole.
+        """
         init = self.initialise(frames, fps_factor)
-        latent = self.denoise(self.encode(init), init)
+        latent = self.denoise(self.encode(init), self.condition(init, frames if video is None else video))
         return self.decode(latent, init), init

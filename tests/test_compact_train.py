@@ -1,0 +1,116 @@
+"""The stages of the compact model: each runs, trains its own part, and hands on to the next."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.target import TargetedNetwork
+from stvsr_cli.train import run
+from stvsr_cli.train.compact import STAGES
+from stvsr_cli.train.critic import Critic, critic_losses
+from tests.test_train import cache, sources
+
+__all__ = ["cache", "sources"]
+
+LOSSES = {
+    "autoencoder": "{ pixel = 1.0, spread = 0.1 }",
+    "flow": "{ flow = 1.0, between = 1.0 }",
+    "diffusion": "{ velocity = 1.0 }",
+    "one_step": "{ pixel = 1.0, between = 0.3, latent = 0.1 }",
+    "temporal": "{ pixel = 1.0, temporal = 1.0 }",
+    "detail": "{ pixel = 1.0, adversarial = 0.1, critic = 1.0 }",
+    "decoder": "{ pixel = 1.0, temporal = 0.5 }",
+}
+PARTS = {
+    "autoencoder": {"target"}, "flow": {"flow", "aggregation"}, "diffusion": {"denoiser", "guidance"},
+    "one_step": {"aggregation", "encoder", "denoiser", "decoder", "guidance"}, "temporal": {"denoiser"},
+    "detail": {"expert", "critic"}, "decoder": {"decoder"},
+}  # fmt: skip
+
+
+def write(folder: Path, stage: str, before: str | None, steps: int) -> Path:
+    path = folder / f"{stage}.toml"
+    start = f'start_from = "{before}.safetensors"\n' if before else ""
+    path.write_text(
+        f'model = "compact"\nstage = "{stage}"\nsteps = {steps}\nbatch = 1\ncrop_px = 128\nkeyframes = 2\nwhole_px = 32\n'
+        f'precision = "fp32"\nwarmup_steps = 1\nsave_every = 100\nlosses = {LOSSES[stage]}\n{start}'
+        f'[data]\nsources = ["."]\nphoto_share = 0.0\n'
+    )
+    return path
+
+
+def test_the_stages_follow_each_other(sources: Path, cache: tuple[list[Path], Path], tmp_path: Path) -> None:
+    assert set(LOSSES) == set(STAGES)
+    before = None
+    for stage in STAGES:
+        run(write(tmp_path, stage, before, 3), data=sources, out=tmp_path, cache=cache[1])
+        if before:
+            old, new = (load_file(str(tmp_path / f"{name}.safetensors")) for name in (before, stage))
+            changed = {n.split(".")[0] for n in new if n in old and not torch.equal(old[n], new[n])}
+            assert changed <= PARTS[stage], stage
+            assert changed or stage == "detail", stage
+        before = stage
+
+
+def test_a_stage_that_draws_noise_resumes_exactly(
+    sources: Path, cache: tuple[list[Path], Path], tmp_path: Path
+) -> None:
+    config = write(tmp_path, "diffusion", None, 3)
+
+    def go(out: str, **options: object) -> None:
+        torch.manual_seed(0)
+        run(config, data=sources, out=tmp_path / out, cache=cache[1], **options)
+
+    go("whole")
+    go("parts", max_minutes=0.0)
+    go("parts", resume=True)
+    whole, parts = (load_file(str(tmp_path / name / "diffusion.safetensors")) for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_perfect_velocity_has_no_error() -> None:
+    """With a denoiser that returns what was asked for, the error is zero; with zeros it is the velocity's power."""
+    torch.manual_seed(0)
+    network = TargetedNetwork(CompactConfig())
+    low, high = torch.rand(2, 2, 3, 32, 32), torch.rand(2, 3, 3, 128, 128)
+    init = network.initialise(low, 2)
+    error = network.velocity_error(high, init, low, torch.tensor([0, 999]))
+    with torch.no_grad():
+        clean = network.target.encode(high.flatten(0, 1)).unflatten(0, (2, 3))
+    power = (1.0 + float(clean[1].square().mean())) / 2  # noise alone at the first timestep, latent alone at the last
+    assert float(error.detach()) == pytest.approx(power, rel=0.1)  # the untrained denoiser returns zeros
+
+
+def test_each_side_of_the_critics_losses_moves_its_own_side() -> None:
+    torch.manual_seed(0)
+    critic, output = Critic(8), torch.rand(1, 3, 3, 32, 32, requires_grad=True)
+    losses = critic_losses(critic, output, torch.rand(1, 3, 3, 32, 32))
+    (given,) = torch.autograd.grad(losses["adversarial"], output, retain_graph=True)
+    assert bool(given.any())
+    assert (
+        torch.autograd.grad(losses["adversarial"], list(critic.parameters()), retain_graph=True, allow_unused=True)[0]
+        is None
+    )
+    assert torch.autograd.grad(losses["critic"], output, retain_graph=True, allow_unused=True)[0] is None
+    losses["critic"].backward()
+    assert all(p.grad is not None for p in critic.parameters())
+
+
+def test_the_critic_learns_to_tell_noise_from_flat() -> None:
+    torch.manual_seed(0)
+    critic = Critic(8)
+    optimiser = torch.optim.Adam(critic.parameters(), lr=1e-2)
+    flat, noise = torch.full((1, 3, 3, 32, 32), 0.5), torch.rand(1, 3, 3, 32, 32)
+    for _ in range(40):
+        loss = critic_losses(critic, flat, noise)["critic"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    critic.eval()
+    assert isinstance(critic.layers[-1], nn.Conv3d)
+    with torch.no_grad():
+        assert float((critic(noise) - critic(flat)).mean()) > 1
