@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +17,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from stvsr_cli.errors import ModelError, OutputError
+from stvsr_cli.hashes import sha256
 from stvsr_cli.models.registry import ModelEntry, Source
-from stvsr_cli.weights import add_sums, own_folder, sha256
+from stvsr_cli.weights import add_sums, own_folder
 
 logger = logging.getLogger(__name__)
 
 RECORD = "fetched.json"
 """Says of which commit of which repository a folder is."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
 TIMEOUT_S = 20
 """For the list of files."""
 
@@ -72,6 +75,8 @@ def pull(entry: ModelEntry, *, revision: str | None = None, repo: str | None = N
             logger.info("%d of %d: %s, %.1f MB", number, len(files), remote.name, remote.size / 1e6)
             _fetch(remote, part, repo, commit)
         sums = {remote.name: sha256(part / remote.name) for remote in files}
+        if (repo, revision) == (source.repo, source.revision):
+            _compare(source, sums, commit)
         record = {"repo": repo, "revision": revision, "commit": commit}
         (part / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         _settle(part, target, {*sums, RECORD})
@@ -108,9 +113,23 @@ def _listing(source: Source, repo: str, revision: str) -> tuple[str, list[Remote
     for pattern in source.files:
         if not any(fnmatchcase(remote.name, pattern) for remote in files):
             raise ModelError(f"{repo} at {revision} holds no {pattern}.", hint="Choose another --revision or --repo.")
+    if COMMIT.fullmatch(revision) and info.sha != revision:
+        raise ModelError(
+            f"{repo} answers with commit {info.sha} where {revision} was asked for.", hint="Use another HF_ENDPOINT."
+        )
     if info.sha is None:
         raise ModelError(f"{repo} does not say what commit {revision} is.", hint="Use another HF_ENDPOINT.")
     return info.sha, files
+
+
+def _compare(source: Source, sums: dict[str, str], commit: str) -> None:
+    """Say it if a branch has moved on from the files that the entry knows."""
+    changed = [name for name, known in source.sums if sums.get(name) != known]
+    if changed:
+        logger.warning(
+            "%s at commit %s has other files than those this program was written for: %s",
+            source.repo, commit, ", ".join(changed[:5]),
+        )  # fmt: skip
 
 
 def _fetch(remote: Remote, folder: Path, repo: str, commit: str) -> None:

@@ -1,6 +1,5 @@
 """Where weights lie, and whether they are what they should be."""
 
-import hashlib
 import os
 import shutil
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from stvsr_cli.errors import ModelError
+from stvsr_cli.hashes import Hashes, sha256
 
 ENVIRONMENT = "STVSR_WEIGHTS"
 """Names a folder that is searched before all others."""
@@ -101,17 +101,24 @@ def _files(folder: Path) -> list[Path]:
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
-def verify(folder: Path) -> list[Path]:
+def hashes() -> Hashes:
+    """The sums of weights that are remembered on this machine."""
+    return Hashes(cache_folder().parent)
+
+
+def verify(folder: Path, *, again: bool = False) -> list[Path]:
     """Check a folder of weights against its list of checksums, where it has one, and return the files checked.
 
-    Raises ModelError for a missing or altered file.
+    again: read every byte, also of files that have not changed since they were read. Raises ModelError for a missing
+    or altered file.
     """
-    checked = []
+    checked, remembered = [], hashes()
+    sum_of = remembered.again if again else remembered.of
     for name, expected in read_sums(folder).items():
         path = folder / name
         if not path.is_file():
             raise ModelError(f"{path} is missing.", hint="Install the program again, or fetch the weights again.")
-        if sha256(path) != expected:
+        if sum_of(path) != expected:
             raise ModelError(f"{path} has been altered or damaged.", hint="Fetch the weights again.")
         checked.append(path)
     return checked
@@ -151,9 +158,3 @@ def _write_sums(folder: Path, sums: Mapping[str, str]) -> None:
 
 def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -23,14 +23,17 @@ class FakeHub:
         """Answers by name of file, used up one by one: a number of bytes to break off after, or an HTTP status."""
         self.altered = set()
         """Names of files that come with one byte changed."""
+        self.answers = {"main": COMMIT}
+        """Commits by revision that it has."""
         self.requests = []
         """Path and Range of each."""
         self.proxied = []
         """Hosts that were asked for through it."""
         self.url = ""
 
-    def listing(self):
-        return {"id": REPO, "sha": COMMIT, "siblings": [self._sibling(*item) for item in self.files.items()]}
+    def listing(self, revision):
+        sha = self.answers.get(revision, COMMIT)
+        return {"id": REPO, "sha": sha, "siblings": [self._sibling(*item) for item in self.files.items()]}
 
     @staticmethod
     def _sibling(name, content):
@@ -57,10 +60,12 @@ def _handler(hub):
             if repo or not rest:
                 return self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
             kind, revision, *name = rest.split("/", 2)
-            if revision not in ("main", COMMIT):
+            if revision not in {*hub.answers, *hub.answers.values()}:
                 return self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
             if kind == "revision":
-                return self._answer(200, json.dumps(hub.listing()).encode(), {"Content-Type": "application/json"})
+                return self._answer(
+                    200, json.dumps(hub.listing(revision)).encode(), {"Content-Type": "application/json"}
+                )
             return self._file(name[0])
 
         def _file(self, name):

@@ -1,9 +1,12 @@
 """`stvsr models`: what it says, and fetching from a hub that breaks off, lies, or is not there."""
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -209,6 +212,34 @@ def test_a_repository_without_the_files_is_refused(hub, root):
     assert result.exit_code == 5 and "refused" in one_line(result)
 
 
+def test_a_commit_that_is_asked_for_is_the_one_that_comes(hub, root):
+    hub.answers["c" * 40] = COMMIT
+    result = pull("--revision", "c" * 40)
+    assert result.exit_code == 5 and COMMIT in one_line(result)
+    hub.answers["c" * 40] = "c" * 40
+    assert pull("--revision", "c" * 40).exit_code == 0
+    assert fetched_commit(find_model("osdenhancer"), root / "osdenhancer") == f"{REPO}@{'c' * 40}"
+
+
+def test_a_branch_that_has_moved_on_is_reported(hub, root, monkeypatch):
+    source = find_model("osdenhancer").source
+    known = tuple((name, hashlib.sha256(FILES[name]).hexdigest()) for name in WANTED)
+    for sums, words in ((known, ""), ((("vae/config.json", "0" * 64), *known[1:]), "vae/config.json")):
+        entry = replace(find_model("osdenhancer"), source=replace(source, repo=REPO, sums=sums))
+        monkeypatch.setitem(MODELS, "osdenhancer", entry)
+        result = run("pull", "osdenhancer")
+        assert result.exit_code == 0
+        warned = [line for line in result.stderr.splitlines() if "other files than" in line]
+        assert len(warned) == bool(words) and all(words in line for line in warned)
+
+
+def test_what_is_fetched_is_pinned():
+    sources = [entry.source for entry in MODELS.values() if entry.source]
+    assert len(sources) == 3
+    assert all(re.fullmatch("[0-9a-f]{40}", source.revision) or source.sums for source in sources)
+    assert all(re.fullmatch("[0-9a-f]{64}", known) for source in sources for _, known in source.sums)
+
+
 def test_models_with_nothing_to_fetch_say_so(hub):
     for name in ("compact", "linear"):
         result = run("pull", name)
@@ -223,11 +254,14 @@ def test_the_base_alone_is_not_all_of_dloral(hub, root):
         "tokenizer/merges.txt": b"m",
         "unet/diffusion_pytorch_model.safetensors": b"never asked for",
     }
+    pinned = find_model("dloral").source.revision
+    hub.answers[pinned] = pinned
     result = pull(name="dloral")
     assert result.exit_code == 0 and "import model.pkl" in result.stdout
+    assert all(f"/{pinned}" in path for path, _ in hub.requests)
     assert "unet/diffusion_pytorch_model.safetensors" not in files_in(root / "dloral" / "base")
     shown = run("show", "dloral").stdout
-    assert "incomplete, lacks model.safetensors or model.pkl" in shown and f"{REPO}@{COMMIT}" in shown
+    assert "incomplete, lacks model.safetensors or model.pkl" in shown and f"{REPO}@{pinned}" in shown
     assert "6 files" in run("verify", "dloral").stdout
 
 
@@ -286,7 +320,7 @@ def test_fetching_the_base_keeps_what_was_imported(pickled, hub, root):
     run("import", pickled)
     names = [p.replace("*", "merges.txt") for p in find_model("dloral").source.files]
     hub.files = dict.fromkeys(names, b"{}")
-    assert pull(name="dloral").exit_code == 0
+    assert pull("--revision", "main", name="dloral").exit_code == 0
     assert "ready" in run("show", "dloral").stdout
     assert f"{len(names) + 1} files" in run("verify", "dloral").stdout
 

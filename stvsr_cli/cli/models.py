@@ -90,7 +90,7 @@ def verify(name: Name) -> None:
 
         entry = find_model(name)
         folder = find_weights(entry.name, entry.needs)
-        checked = check(folder)
+        checked = check(folder, again=True)
         typer.echo(f"{len(checked)} files in {folder} are whole" if checked else f"{folder} has no checksums")
 
 
@@ -128,9 +128,10 @@ def import_weights(
     """Convert DLoRAL's model.pkl to safetensors, once, where it is found; nothing in the pickle is run."""
     with displayed("none", 0), reported(traceback=False):
         from stvsr_cli.errors import ModelError, OutputError
+        from stvsr_cli.hashes import sha256
         from stvsr_cli.models.dloral import convert, read_checkpoint
         from stvsr_cli.models.registry import find_model
-        from stvsr_cli.weights import add_sums, lacking, own_folder, sha256
+        from stvsr_cli.weights import add_sums, lacking, own_folder
 
         folder = own_folder(PICKLED)
         target = folder / "model.safetensors"

