@@ -184,8 +184,8 @@ def judged(code: int, text: str, target: Path) -> str:
 def probed(target: Path) -> str:
     """What FFmpeg itself finds wrong with an output, or nothing. Sound that was damaged is copied as it was."""
     # Each frame at a tick of its own: times are ours to look at, and FFmpeg would round them to the mean rate.
-    command = [FFMPEG, "-v", "error", "-xerror", "-i", target, "-map", "0:v:0", "-vf", "settb=1/1000,setpts=N", "-fps_mode",
-               "passthrough", "-f", "null", "-"]  # fmt: skip
+    command = [FFMPEG, "-v", "error", "-xerror", "-i", target, "-map", "0:v:0", "-vf", "setpts=N/25/TB", "-r", "25",
+               "-f", "null", "-"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stderr.splitlines() if not SOUND.match(line)]
     if done.returncode or lines:
