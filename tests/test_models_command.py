@@ -258,7 +258,8 @@ def test_the_base_alone_is_not_all_of_dloral(hub, root):
     hub.answers[pinned] = pinned
     result = pull(name="dloral")
     assert result.exit_code == 0 and "import model.pkl" in result.stdout
-    assert all(f"/{pinned}" in path for path, _ in hub.requests)
+    files = [path for path, _ in hub.requests if "/resolve/" in path]
+    assert files and all(f"/resolve/{pinned}/" in path for path in files)
     assert "unet/diffusion_pytorch_model.safetensors" not in files_in(root / "dloral" / "base")
     shown = run("show", "dloral").stdout
     assert "incomplete, lacks model.safetensors or model.pkl" in shown and f"{REPO}@{pinned}" in shown
