@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stvsr_cli.pipeline import Report, upscale
+    from stvsr_cli.ends import upscale
     from stvsr_cli.plan import Job
+    from stvsr_cli.run import Report
 
 __version__ = "0.1.0"
 __all__ = ["Job", "Report", "upscale"]
@@ -12,10 +13,14 @@ __all__ = ["Job", "Report", "upscale"]
 
 def __getattr__(name: str) -> Any:
     """Import the pipeline, and torch with it, when it is first asked for."""
-    if name in ("Report", "upscale"):
-        from stvsr_cli import pipeline
+    if name == "upscale":
+        from stvsr_cli.ends import upscale
 
-        return getattr(pipeline, name)
+        return upscale
+    if name == "Report":
+        from stvsr_cli.run import Report
+
+        return Report
     if name == "Job":
         from stvsr_cli.plan import Job
 

@@ -13,6 +13,7 @@ from stvsr_cli import pipeline, watch
 from stvsr_cli.errors import InputError, OutputError, StallError, UsageError
 from stvsr_cli.media import images
 from stvsr_cli.media.decode import Frame
+from stvsr_cli.media.deinterlace import with_fields
 from stvsr_cli.media.encode import EncoderConfig
 from stvsr_cli.media.images import ImageOutput, ImageSource, image_pix_fmt, list_images
 from stvsr_cli.media.mux import OutputFile, OutputSpec, check_target, container_format
@@ -27,7 +28,8 @@ from stvsr_cli.media.pipes import (
     is_pipe,
     open_pipe,
 )
-from stvsr_cli.media.probe import VideoInfo, probe
+from stvsr_cli.media.probe import VideoInfo, check_size, probe
+from stvsr_cli.media.y4m_file import Y4mFile
 from stvsr_cli.pictures import is_sequence, upscale_sequence
 from stvsr_cli.pipeline import Loaded, Output, Progress, Report
 from stvsr_cli.plan import Job
@@ -70,9 +72,33 @@ def _has_videos(path: Path) -> bool:
 
 def is_between(source: Path, target: Path, config: EndsConfig) -> bool:
     """Whether a job has an end that is no video file, so that `upscale_between` here must do it."""
-    if is_pipe(source) or target == PIPE or images.is_image(target):
+    if is_pipe(source) or target == PIPE or images.is_image(target) or is_y4m(target):
         return True
     return reads_images(source) or config.format in IMAGE_FORMATS
+
+
+def is_y4m(target: Path) -> bool:
+    """Whether a path names a file of YUV4MPEG2."""
+    return target.suffix.lower() == f".{Y4M}"
+
+
+def upscale(
+    job: Job,
+    config: EndsConfig | None = None,
+    *,
+    loaded: Loaded | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+    last_resort: Callable[[StallError], None] | None = None,
+) -> Report:
+    """Upscale one video from anywhere to anywhere: files, "-" for standard input and output, pictures.
+
+    Arguments and errors as of `pipeline.upscale` and `upscale_between`.
+    """
+    config = config or EndsConfig()
+    if is_between(job.input, job.output, config):
+        return upscale_between(job, config, loaded=loaded, progress=progress, stop=stop, last_resort=last_resort)
+    return pipeline.upscale(job, loaded=loaded, progress=progress, stop=stop, last_resort=last_resort)
 
 
 def makes_sequence(job: Job, config: EndsConfig) -> bool:
@@ -133,6 +159,11 @@ def _early(job: Job, config: EndsConfig) -> Job:
         if config.format in IMAGE_FORMATS:
             raise UsageError(f"--format {config.format} needs a folder.", hint="Name one in place of -.")
         return job
+    if is_y4m(job.output):
+        if config.format not in (None, Y4M):
+            raise UsageError(f"{job.output} is YUV4MPEG2, not {config.format}.", hint="Name another file.")
+        check_target(job.output, job.input, overwrite=job.overwrite)
+        return job
     if not images.is_image(job.output) and (job.output.suffix == "" or job.output.is_dir()):
         suffix = _image_suffix(job.input, config)
         if not job.output.is_dir():
@@ -172,12 +203,15 @@ def _source(job: Job, config: EndsConfig, stack: ExitStack) -> tuple[VideoInfo, 
         raise UsageError("--fps is for pictures; a video says its own rate.", hint="Leave it out.")
     if not is_pipe(job.input):
         with watch.busy("read"):
-            return probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url), None
+            info = probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url, max_pixels=job.max_pixels)
+            return with_fields(info, job.deinterlace), None
     opened = stack.enter_context(open_pipe(job.input))
     if isinstance(opened, Y4mSource):
+        check_size(opened.info.path, opened.info.width, opened.info.height, job.max_pixels)
         return opened.info, lambda: opened.frames(job.start, job.end)
     try:
-        return probe(opened, video_stream=job.video_stream), None
+        info = probe(opened, video_stream=job.video_stream, max_pixels=job.max_pixels)
+        return with_fields(info, job.deinterlace), None
     except InputError as error:
         raise InputError(error.message.replace(str(opened), "standard input"), hint=error.hint) from error
 
@@ -186,7 +220,7 @@ def _encoder(job: Job, info: VideoInfo, config: EndsConfig) -> EncoderConfig:
     """The encoder's configuration; frames that are not encoded in a video only need a pixel format."""
     if images.is_image(job.output):
         return EncoderConfig(codec="rawvideo", pix_fmt=image_pix_fmt(job.output, info.bit_depth))
-    if job.output == PIPE and config.format == Y4M:
+    if is_y4m(job.output) or (job.output == PIPE and config.format == Y4M):
         return EncoderConfig(codec="rawvideo", pix_fmt=job.encoder.pix_fmt)
     return job.encoder
 
@@ -194,6 +228,8 @@ def _encoder(job: Job, info: VideoInfo, config: EndsConfig) -> EncoderConfig:
 def _output(job: Job, info: VideoInfo, spec: OutputSpec, config: EndsConfig, number: int) -> Output:
     if images.is_image(job.output):
         return ImageOutput(job.output, info, spec, job.overwrite)
+    if is_y4m(job.output):
+        return Y4mFile(job.output, info, spec, overwrite=job.overwrite)
     if job.output != PIPE:
         return OutputFile(job.output, info, spec, job.encoder, overwrite=job.overwrite)
     if config.format == Y4M:

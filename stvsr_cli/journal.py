@@ -343,6 +343,8 @@ class _locked:  # noqa: N801  # reads as a function
         self._path, self._target = folder / LOCK, target
 
     def __enter__(self) -> None:
+        if self._path.parent.is_symlink():
+            raise OutputError(f"the journal {self._path.parent} is a link.", hint="Remove it.")
         try:
             self._path.parent.mkdir(exist_ok=True)
             self._handle = self._path.open("w")

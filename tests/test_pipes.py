@@ -275,3 +275,45 @@ def test_the_shell_pipelines(tmp_path):
     ffmpeg("-i", source, tmp_path / "in.y4m")
     done = subprocess.run(["bash", "-c", part], capture_output=True, check=False)
     assert (done.returncode, len(done.stdout), done.stderr) == (0, 1000, b"")
+
+
+@pytest.mark.parametrize("format", [None, "y4m"])
+def test_y4m_files_are_written(tmp_path, format):
+    source = make_video(tmp_path / "in.mp4", moving(6), rate=Fraction(24000, 1001), audio_s=0.2)
+    report = between(source, tmp_path / "out.y4m", format=format)
+    assert report.frames_out == 12
+    to_pipe(source, tmp_path / "piped.y4m", format="y4m")
+    assert (tmp_path / "out.y4m").read_bytes() == (tmp_path / "piped.y4m").read_bytes()
+    assert probe(tmp_path / "out.y4m").average_rate == Fraction(48000, 1001)
+    with pytest.raises(OutputError, match="exists already"):
+        between(source, tmp_path / "out.y4m")
+    with pytest.raises(UsageError, match="YUV4MPEG2, not nut"):
+        between(source, tmp_path / "other.y4m", format="nut")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.y4m", "piped.y4m"]
+
+
+def test_a_y4m_file_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    from stvsr_cli import run
+
+    source = make_video(tmp_path / "in.mp4", moving(6))
+    monkeypatch.setattr(run, "from_rgb", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        between(source, tmp_path / "out.y4m")
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_pipes_and_pictures_from_python(tmp_path):
+    from stvsr_cli import upscale
+
+    source = make_video(tmp_path / "in.mp4", moving(3))
+    with (
+        open(source, "rb") as read,
+        redirected(0, read),
+        open(tmp_path / "out.mkv", "wb") as write,
+        redirected(1, write),
+    ):
+        report = upscale(Job(input=PIPE, output=PIPE, model="linear", encoder=QUICK))
+    assert report.frames_out == 6 == len(read_frames(tmp_path / "out.mkv")[0])
+    (tmp_path / "big").mkdir()
+    upscale(Job(input=source, output=tmp_path / "big" / "%d.png", model="linear"))
+    assert sorted(p.name for p in (tmp_path / "big").iterdir()) == [f"{i}.png" for i in range(1, 7)]

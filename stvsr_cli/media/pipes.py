@@ -13,7 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, cast
+from typing import Protocol, Self, cast
 
 import av
 import av.error
@@ -275,7 +275,8 @@ class PipeOutput(OutputFile):
 class Y4mOutput:
     """YUV4MPEG2 written to a descriptor. It has one frame rate only: frames are repeated or left out to keep time."""
 
-    def __init__(self, number: int, source: VideoInfo, spec: OutputSpec) -> None:
+    def __init__(self, number: int, source: VideoInfo, spec: OutputSpec, *, name: str = "standard output") -> None:
+        self._name = name
         if spec.pix_fmt not in Y4M_SAMPLING:
             raise OutputError(
                 f"YUV4MPEG2 holds no {spec.pix_fmt}.", hint=f"Use --pix-fmt with one of {', '.join(Y4M_SAMPLING)}."
@@ -285,7 +286,7 @@ class Y4mOutput:
         self._begin: int | None = None
         self._waiting: tuple[Picture, int, int] | None = None
 
-    def __enter__(self) -> "Y4mOutput":
+    def __enter__(self) -> Self:
         spec, aspect = self._spec, self._source.sample_aspect_ratio
         width, height = spec.width, spec.height
         if self._turns % 2:
@@ -320,7 +321,7 @@ class Y4mOutput:
         try:
             self._writer.write(data)
         except OSError as error:
-            raise OutputError(f"writing standard output failed: {error.strerror}.") from error
+            raise OutputError(f"writing {self._name} failed: {error.strerror}.", hint="Check the disk.") from error
         if self._writer.broken:
             raise PipeClosed
 
