@@ -1,5 +1,7 @@
 """Training DiffST: each stage lowers its losses, moves its own parts, and writes what is loaded."""
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
@@ -137,3 +139,23 @@ def test_stages_follow_each_other_through_the_loop(monkeypatch, footage, tmp_pat
         run(config, data=footage, out=tmp_path / "out", cache=tmp_path / "cache")
     model = diffst.load(tmp_path / "out" / "latent", CPU, torch.float32)
     assert run_window(model, clip(), Request()).shape == (1, 3, 3, 64, 64)
+
+
+def test_guidance_sees_the_whole_frames_where_a_batch_has_them() -> None:
+    network = tiny()
+    seen = []
+    network.guidance.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    whole = torch.rand(1, 2, 3, 32, 32)
+    stages.latent_losses(network, batch(), None)
+    stages.latent_losses(network, replace(batch(), whole=whole), None)
+    assert [video.shape[-1] for video in seen] == [16, 32]
+    assert seen[1] is whole
+
+
+def test_a_network_trained_without_a_part_is_loaded_without_it(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(stages, "SMALL", TINY)
+    network, built, _ = stages.build(stage("one_step", aggregation=False, guidance=False), None)
+    built.export(network, network.state_dict(), tmp_path / "one_step")
+    model = diffst.load(tmp_path / "one_step", CPU, torch.float32)
+    assert not model.network.use_aggregation
+    assert not model.network.use_guidance

@@ -1,0 +1,122 @@
+"""Training DLoRAL: each stage lowers its losses, moves its own parts, and writes what is loaded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stvsr_cli.errors import UsageError
+from stvsr_cli.models import dloral
+from stvsr_cli.models.contract import Request
+from stvsr_cli.models.layers.lora import is_factor
+from stvsr_cli.models.step import run_window
+from stvsr_cli.train import dloral as stages
+from stvsr_cli.train import dloral_network as networks
+from stvsr_cli.train.config import DataConfig, StageConfig, read_config
+from stvsr_cli.train.samples import Batch
+from stvsr_cli.train.stage import total
+
+CPU = torch.device("cpu")
+RECIPES = Path(stages.__file__).parent / "recipes" / "dloral"
+TINY_UNET = {"block_out_channels": (8, 16), "norm_num_groups": 4, "in_channels": 4, "out_channels": 4}
+TINY_VAE = {"block_out_channels": (8, 8, 8), "norm_num_groups": 4, "latent_channels": 4}
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(networks, "SMALL_UNET", networks.SMALL_UNET | TINY_UNET)
+    monkeypatch.setattr(networks, "SMALL_VAE", networks.SMALL_VAE | TINY_VAE)
+    monkeypatch.setattr(networks, "SMALL_RANKS", {"consistency": 2, "quality": 3})
+
+
+def stage(name, **changes):
+    return StageConfig(model="dloral", stage=name, data=DataConfig(sources=()), steps=1, **changes)
+
+
+def moving(side=64):
+    """Three frames of a smooth picture that moves four pixels a frame, and the first and last, reduced."""
+    picture = torch.rand(1, 3, side // 8, side // 8, generator=torch.Generator().manual_seed(1))
+    picture = torch.nn.functional.interpolate(picture, size=(side, side), mode="bicubic").clamp(0, 1)[0]
+    high = torch.stack([picture.roll(4 * t, dims=-1) for t in range(3)])[None]
+    low = torch.nn.functional.avg_pool2d(high[0, ::2], 4)[None]
+    flow = torch.zeros(1, 1, 2, 2, side // 4, side // 4)
+    flow[:, :, 0, 0], flow[:, :, 1, 0] = 2.0, -2.0  # eight pixels in two frames, on a grid four times coarser
+    return Batch(low, high, flow, 2)
+
+
+def lively(network):
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in network.named_parameters():
+        if not parameter.detach().any() and parameter.ndim > 1 and not name.startswith("vae."):
+            with torch.no_grad():
+                parameter.copy_(0.03 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+@pytest.mark.parametrize("name", list(stages.STAGES))
+def test_every_stage_lowers_its_losses_and_moves_its_own_parts(name) -> None:
+    network, built, _ = stages.build(stage(name), None)
+    lively(network)
+    weights = {n: w for n, w in read_config(RECIPES / f"{name}.toml").losses.items() if n != "perceptual"}
+    before = {n: p.detach().clone() for n, p in network.named_parameters()}
+    optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-3)
+    data, values = moving(), []
+    for _ in range(5):
+        loss = total(built.losses(network, data, None), weights)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        values.append(loss.item())
+    assert values[-1] < values[0]
+    moved = {n for n, p in network.named_parameters() if not torch.equal(p, before[n])}
+    wanted = {
+        "vae": lambda n: n.startswith("vae."),
+        "base": lambda n: n.startswith("unet.") and not is_factor(n),
+        "consistency": lambda n: n.startswith("retrieval.") or n.endswith("_consistency.weight"),
+        "detail": lambda n: n.endswith("_quality.weight"),
+    }[name]
+    assert moved
+    assert all(wanted(n) for n in moved)
+    assert all(wanted(n) == p.requires_grad for n, p in network.named_parameters())
+
+
+def test_an_untrained_retrieval_changes_nothing_and_the_flow_loss_knows_the_true_flow() -> None:
+    network, data = networks.new_network(), moving()
+    with torch.no_grad():
+        video = network.enlarge(data.low)
+        paired, alone = network.restore(video), network.restore(video, paired=False)
+        torch.testing.assert_close(paired.clean, alone.clean)
+        still = stages.pair_losses(network, data, None)["flow"]
+        # from the second keyframe back to the first the picture goes to the left
+        network.retrieval.flow.forward = lambda a, b: torch.zeros(1, 2, 16, 16).index_fill(1, torch.tensor([0]), -2.0)
+        right = stages.pair_losses(network, data, None)["flow"]
+    assert right < 0.2 * still
+
+
+@pytest.mark.parametrize("detail", [0.0, 1.0])
+def test_what_a_stage_exports_is_what_is_loaded(tmp_path, detail) -> None:
+    network, built, _ = stages.build(stage("detail"), None)
+    lively(network).eval()
+    built.export(network, network.state_dict(), tmp_path / "detail")
+    options = {"process_px": 1, "color_fix": "none"}
+    model = dloral.load(tmp_path / "detail", CPU, torch.float32, detail=detail, **options)
+    frames = moving().low
+    with torch.inference_mode():
+        expected = network(frames, 1)[0].clamp(0, 1)
+    output = run_window(model, frames, Request(fps_factor=1, detail=detail))
+    assert ((output - expected).abs().mean() < 5e-3) == (detail == 1)
+
+
+def test_the_losses_come_over_from_the_other_stage_linearly() -> None:
+    config = stage("detail", losses={"pixel": 1.0, "perceptual": 2.0}, losses_before={"warp": 4.0, "pixel": 3.0}, blend_steps=4)  # fmt: skip
+    assert config.weights_at(0) == {"warp": 4.0, "pixel": 3.0, "perceptual": 0.0}
+    assert config.weights_at(2) == {"warp": 2.0, "pixel": 2.0, "perceptual": 1.0}
+    assert config.weights_at(4) == config.weights_at(9) == {"pixel": 1.0, "perceptual": 2.0}
+
+
+def test_what_is_unknown_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown stage 'x'"):
+        stages.build(stage("x"), None)
+    with pytest.raises(UsageError, match="no network settings, got speed"):
+        stages.build(stage("vae", network={"speed": 2}), None)
