@@ -13,6 +13,7 @@ from stvsr_cli.errors import StallError
 from stvsr_cli.journal import Cutter, Journal, Recorder, settle
 from stvsr_cli.manifest import Totals, described, file_identity, fingerprint
 from stvsr_cli.media.decode import Frame
+from stvsr_cli.media.deinterlace import with_fields
 from stvsr_cli.media.encode import Output as Output
 from stvsr_cli.media.mux import OutputFile, OutputSpec, check_target
 from stvsr_cli.media.probe import VideoInfo, probe
@@ -40,6 +41,7 @@ OUTSIDE = frozenset(
         "precision",
         "overwrite",
         "allow_url",
+        "max_pixels",
         "resume",
         "check_space",
         "stall_timeout_s",
@@ -78,9 +80,9 @@ def load(job: Job) -> Loaded:
 
 def plan(job: Job, loaded: Loaded) -> Plan:
     """Probe a job's input and plan it. Raises InputError, OutputError or UsageError."""
-    info = probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url)
+    info = probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url, max_pixels=job.max_pixels)
     check_target(job.output, job.input, overwrite=job.overwrite)
-    return plan_on(job, info, loaded)
+    return plan_on(job, with_fields(info, job.deinterlace), loaded)
 
 
 def plan_on(job: Job, info: VideoInfo, loaded: Loaded) -> Plan:
@@ -196,5 +198,5 @@ def upscale_between(
 def probe_early(job: Job) -> None:
     """Find what is wrong with input and output before the model is loaded."""
     with watch.busy("read"):
-        probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url)
+        probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url, max_pixels=job.max_pixels)
     check_target(job.output, job.input, overwrite=job.overwrite)

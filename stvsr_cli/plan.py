@@ -6,8 +6,9 @@ from math import ceil, floor
 from pathlib import Path
 
 from stvsr_cli.errors import UsageError
+from stvsr_cli.media.deinterlace import MODES
 from stvsr_cli.media.encode import EncoderConfig, choose_pix_fmt
-from stvsr_cli.media.probe import VideoInfo
+from stvsr_cli.media.probe import MAX_PIXELS, VideoInfo
 from stvsr_cli.models.contract import OneStepModel
 from stvsr_cli.models.fit import Fit
 from stvsr_cli.models.memory import MemoryPlan, plan_memory
@@ -77,6 +78,10 @@ class Job:
     """auto: go on where an earlier run ended; force: start over; never: keep no journal and go on with none."""
     segment_frames: int = 240
     """Output frames after which what is made is put on disk to stay, at the next window or shot."""
+    deinterlace: str = "auto"
+    """auto: what is found to be interlaced is deinterlaced; on: everything is; off: nothing."""
+    max_pixels: int = MAX_PIXELS
+    """Most pixels of an input frame."""
     allow_url: bool = False
     """Whether the input may be something else than a local file."""
     check_space: bool = True
@@ -94,6 +99,10 @@ class Job:
             raise UsageError(f"scale={float(self.scale):g} must lie in [1, 4].")
         if self.cuts not in ("hold", "ignore"):
             raise UsageError(f"cuts={self.cuts!r} must be hold or ignore.")
+        if self.deinterlace not in MODES:
+            raise UsageError(f"deinterlace={self.deinterlace!r} must be {', '.join(MODES)}.")
+        if self.max_pixels < 1:
+            raise UsageError(f"max-pixels={self.max_pixels} must be at least 1.")
         if self.resume not in ("auto", "never", "force"):
             raise UsageError(f"resume={self.resume!r} must be auto, never or force.")
         if self.segment_frames < 1:

@@ -38,6 +38,10 @@ VideoStream = Annotated[
     int | None, typer.Option(min=0, help="Which of several video streams, from 0.", rich_help_panel=SIZE)
 ]
 
+Deinterlace = Annotated[
+    str, typer.Option(help="auto: where fields are found; on: everything; off: nothing.", rich_help_panel=SIZE)
+]
+
 Model = Annotated[str, typer.Option(help="Model; see `stvsr models list`.", rich_help_panel=MODEL)]
 Weights = Annotated[
     Path | None, typer.Option(help="Weights, a file or folder, instead of the model's own.", rich_help_panel=MODEL)
@@ -157,6 +161,9 @@ SegmentFrames = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.", rich_help_panel=RUN)]
 AllowUrl = Annotated[
     bool, typer.Option("--allow-url", help="Read INPUT even if it is no local file.", rich_help_panel=RUN)
+]
+MaxPixels = Annotated[
+    int, typer.Option("--max-pixels", min=1, help="Refuse INPUT if its frames have more.", rich_help_panel=RUN)
 ]
 StallTimeout = Annotated[
     float | None,

@@ -12,8 +12,9 @@ import numpy as np
 
 from stvsr_cli.errors import InputError
 from stvsr_cli.media.continuity import Continuity
+from stvsr_cli.media.deinterlace import deinterlaced
 from stvsr_cli.media.hdr import dynamic_kinds
-from stvsr_cli.media.probe import ColorTags, VideoInfo, open_input
+from stvsr_cli.media.probe import ColorTags, VideoInfo, check_size, limit_decoder, open_input
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,10 @@ PLANAR = frozenset(
     for depth in depths
 )
 """Formats that `color` reads and writes; every other is converted to the nearest of these on decoding."""
+
+
+SEQUENCE_HEADER = b"\x00\x00\x01\xb3"
+"""Begins a header of MPEG-1 and 2 video; 12 bits each of width and height follow (ISO/IEC 13818-2, 6.2.2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +117,17 @@ def _timed(info: VideoInfo, first: int, threads: int) -> Iterator[tuple[int, Pic
     """Pictures with repaired timestamps and nominal durations."""
     clock = Continuity(info.time_base)
     last: int | None = None
-    repaired = False
-    for frame in _raw(info, first, threads):
+    repaired = resized = False
+    raw = _raw(info, first, threads)
+    for frame in raw if info.fields is None else deinterlaced(raw, info.fields):
         if last is None:
             _tell_losses(frame, info)
+        if not resized and (frame.width, frame.height) != (info.width, info.height):
+            logger.warning(
+                "%s changes to %dx%d on its way; all is scaled to %dx%d",
+                info.path, frame.width, frame.height, info.width, info.height,
+            )  # fmt: skip
+            resized = True
         duration = frame.duration or info.frame_ticks
         starts_over = frame.pts is not None and clock.restarts(frame.pts)
         pts = None if frame.pts is None else clock.follow(frame.pts, duration)
@@ -144,12 +156,15 @@ def _raw(info: VideoInfo, first: int, threads: int) -> Iterator[av.VideoFrame]:
     with open_input(info.path, remote=info.remote) as container:
         stream = container.streams[info.stream_index]
         assert_video(stream, info)
+        limit_decoder(cast(av.VideoStream, stream), info.max_pixels)
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
         if first > info.start_pts:
-            container.seek(first, stream=stream, backward=True)
+            before = 0 if info.fields is None else 2 * info.frame_ticks  # the field before the first one
+            container.seek(first - before, stream=stream, backward=True)
         packets = container.demux(stream)
         good: av.VideoFrame | None = None
+        sizes: list[int] = []
         while True:
             try:
                 packet = next(packets)
@@ -159,11 +174,12 @@ def _raw(info: VideoInfo, first: int, threads: int) -> Iterator[av.VideoFrame]:
                 logger.warning("%s ends early: %s", info.path, error)
                 break
             try:
-                frames = cast(list[av.VideoFrame], packet.decode())
+                frames = [*held_before(packet, sizes), *cast(list[av.VideoFrame], packet.decode())]
             except av.error.FFmpegError:
                 damaged += 1
                 continue
             for frame in frames:
+                check_size(info.path, frame.width, frame.height, info.max_pixels)
                 if frame.is_corrupt and good is not None:
                     damaged += 1
                     good.pts, good.duration = frame.pts, frame.duration
@@ -173,6 +189,28 @@ def _raw(info: VideoInfo, first: int, threads: int) -> Iterator[av.VideoFrame]:
                     yield frame
     if damaged:
         logger.warning("%s: %d frames are damaged; the frame before each is held", info.path, damaged)
+
+
+def held_before(packet: av.Packet, sizes: list[int]) -> list[av.VideoFrame]:
+    """Frames that the decoder holds back and would lose at this packet, where the size of MPEG-1 or 2 video changes.
+
+    sizes: those seen so far, as their sequence headers write them; added to.
+    """
+    context = packet.stream.codec_context
+    if context.name not in ("mpeg1video", "mpeg2video"):
+        return []
+    data = bytes(packet)
+    at = data.find(SEQUENCE_HEADER)
+    if at < 0 or len(data) < at + 7:
+        return []
+    size = int.from_bytes(data[at + 4 : at + 7])
+    held: list[av.VideoFrame] = []
+    if sizes and sizes[-1] != size:
+        held = cast(list[av.VideoFrame], context.decode(None))
+        context.flush_buffers()
+    sizes.append(size)
+    del sizes[:-1]
+    return held
 
 
 def assert_video(stream: object, info: VideoInfo) -> None:

@@ -30,9 +30,13 @@ FORMATS_READ = (
 )
 """FFmpeg's names of the formats that are opened: what holds its own media. A playlist, a script or a description of
 a session names other files and machines; text is drawn as a video; none of them is opened."""
+MAX_PIXELS = 1 << 26
+"""Most pixels of a frame that is read unasked: 8192 x 8192."""
 UNKNOWN = "unknown"
 """Codec of a stream that cannot be told."""
 LOCAL_PROTOCOLS = "file"
+SMALL_PX = 1 << 16
+"""Pixels that a decoder may always take: it works in whole blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +78,16 @@ class StreamInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Fields:
+    """How frames that hold two fields are made whole."""
+
+    parity: str
+    """The field that comes first: tff, bff, or auto for what each frame is marked with."""
+    only_flagged: bool
+    """Whether frames that are not marked as interlaced are left as they are."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
     """A video file as probed. Times are ticks of `time_base`, sizes pixels before rotation."""
 
@@ -104,6 +118,10 @@ class VideoInfo:
     """Static HDR metadata of the first frame."""
     remote: bool = False
     """Whether `path` is a URL that was allowed."""
+    fields: Fields | None = None
+    """How it is deinterlaced on decoding; None: not."""
+    max_pixels: int | None = None
+    """Most pixels that a frame may have, should the size change; None: any number."""
 
     @property
     def duration_s(self) -> Fraction | None:
@@ -166,11 +184,28 @@ def open_input(path: Path | str, *, remote: bool = False) -> "av.container.Input
         raise InputError(f"{path} cannot be read as a video{reason}.", hint=hint) from error
 
 
-def probe(path: Path | str, *, video_stream: int | None = None, allow_url: bool = False) -> VideoInfo:
+def check_size(path: Path | str, width: int, height: int, max_pixels: int | None) -> None:
+    """Raise InputError if a frame of this size is larger than allowed."""
+    if max_pixels is not None and width * height > max_pixels:
+        raise InputError(
+            f"{path} has frames of {width}x{height}, more than {max_pixels} pixels.",
+            hint="Raise --max-pixels if the file is what it should be.",
+        )
+
+
+def limit_decoder(stream: av.VideoStream, max_pixels: int | None) -> None:
+    """Make a stream's decoder refuse sizes far beyond the limit before it takes memory for them."""
+    if max_pixels is not None:
+        stream.codec_context.options = {"max_pixels": str(max(4 * max_pixels, SMALL_PX))}
+
+
+def probe(
+    path: Path | str, *, video_stream: int | None = None, allow_url: bool = False, max_pixels: int | None = None
+) -> VideoInfo:
     """Describe the video in a file.
 
     video_stream: which of several video streams, counted from 0. allow_url: whether a URL may be read as well.
-    Raises InputError if there is no such video.
+    max_pixels: most pixels of a frame. Raises InputError if there is no such video.
     """
     remote = allow_url and is_url(path)
     local = Path(path) if remote else check_local(path)
@@ -188,8 +223,11 @@ def probe(path: Path | str, *, video_stream: int | None = None, allow_url: bool 
         context = stream.codec_context
         if context is None or not context.width or not context.height or context.pix_fmt is None:
             raise InputError(f"{path}: the video stream cannot be decoded.", hint="Check that it plays.")
+        check_size(path, context.width, context.height, max_pixels)
+        limit_decoder(stream, max_pixels)
         first = first_frame(container, stream, local)
-        info = replace(describe(local, container, stream, first), remote=remote)
+        info = replace(describe(local, container, stream, first), remote=remote, max_pixels=max_pixels)
+    check_size(path, info.width, info.height, max_pixels)
     if remote or not any(name in info.pixel_format for name in ("420", "422")):
         return info
     return replace(info, color=replace(info.color, siting=read_siting(local, info.stream_index)))
