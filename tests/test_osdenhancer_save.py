@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from stvsr_cli.models import osdenhancer
 from stvsr_cli.models.osdenhancer.published import save_published
@@ -66,6 +66,13 @@ def test_with_the_merged_experts_factors_the_file_is_the_published_one(published
         before, after = (json.loads((root / file).read_text()) for root in (published, folder))
         assert {n: v for n, v in before.items() if n != "_diffusers_version"}.items() <= after.items()
     check_same(model, osdenhancer.load(folder, CPU, torch.float32))
+
+
+def test_a_prompt_with_a_batch_of_one_is_read(model, tmp_path):
+    folder = save(model, tmp_path)
+    path = folder / "prompt_embeddings" / "empty.safetensors"
+    save_file({name: tensor[None].contiguous() for name, tensor in load_file(path).items()}, path)
+    assert torch.equal(osdenhancer.load(folder, CPU, torch.float32).prompt, model.prompt)
 
 
 def test_half_the_expert_is_not_saved(published, model, tmp_path):

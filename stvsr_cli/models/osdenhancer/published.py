@@ -92,6 +92,8 @@ def load_prompt(folder: Path, config: Mapping[str, Any], device: torch.device, d
     tensors = read_tensors(path)
     check_names([PROMPT_NAME], tensors, what=str(path))
     prompt = tensors[PROMPT_NAME]
+    if prompt.ndim == 3 and prompt.shape[0] == 1:
+        prompt = prompt[0]
     width = config["text_embed_dim"]
     if prompt.ndim != 2 or prompt.shape[1] != width:
         raise ModelError(f"{path} holds a prompt of shape {list(prompt.shape)}, where [length, {width}] is needed.")
