@@ -260,6 +260,8 @@ class OutputFile:
         if code == errno.ENOSPC:
             return OutputError(f"{what}: the disk is full.", hint=f"Free space in {self.target.parent}.")
         reason = getattr(error, "strerror", None) or str(error)
+        if code == errno.EINVAL and what.endswith("set up"):
+            reason = "it does not take this size, frame rate, pixel format or option"
         return OutputError(f"{what}: {reason}.", hint="Check --codec, its options and the output's suffix.")
 
 
