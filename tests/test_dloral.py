@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,20 @@ def test_detail_scales_the_detail_expert(tiny, model):
 
 def test_the_prompt_takes_effect(tiny, model):
     assert not torch.equal(load_tiny(tiny, prompt="a cat").prompt, model.prompt)
+
+
+def test_the_base_may_lie_elsewhere(tiny, model, tmp_path):
+    shutil.copy(tiny / "model.pkl", tmp_path / "model.pkl")
+    apart = load_tiny(tmp_path / "model.pkl", base=tiny / "base")
+    assert torch.equal(run(apart, video(1, 16, 16)), run(model, video(1, 16, 16)))
+
+
+@pytest.mark.parametrize("method", ["adain", "wavelet"])
+def test_the_colour_fix_brings_the_output_nearer_to_the_inputs_colours(tiny, model, method):
+    frames = video(1, 16, 16) * 0.3
+    wanted = frames.mean((-2, -1))
+    plain, fixed = (run(m, frames).mean((-2, -1)) for m in (model, load_tiny(tiny, color_fix=method)))
+    assert (fixed - wanted).abs().mean() < 0.5 * (plain - wanted).abs().mean()
 
 
 def test_text_encoders_of_before_transformers_5_are_read(tiny, tmp_path):

@@ -42,7 +42,7 @@ class DiffST:
             window=17,  # 17, 33 and 65 output frames at the factors 1, 2 and 4: each 4n + 1, so nothing is padded
             overlap=4,  # two keyframes on each side of every intermediate frame, in one window or the other
             minimum_window=1,
-            join="crossfade",
+            join="crossfade",  # nearer to the whole clip: 37.6 code values against 41.1 (`tests.benchmark.seams`)
             tile_px=0,
             tile_overlap_px=32,
             wants_context=True,
