@@ -26,6 +26,12 @@ ALONE = frozenset({"yuv4mpegpipe", "image2"})
 """Containers that hold pictures and nothing else; they may be no file that can be opened again."""
 DAMAGE = (av.error.InvalidDataError, av.error.ArgumentError, ValueError)
 """What a damaged packet makes of itself: no data, or data that does not fit what came before. A full disk is another."""
+LEAD_S = Fraction(1, 10)
+"""How far before the video sound is kept: longer than the priming of any codec in use (AAC's takes 2112 samples)."""
+LEADING = frozenset({"mp4", "mov", "mpegts", "matroska", "webm"})
+"""Containers that can hold it."""
+MATROSKA = frozenset({"matroska", "webm"})
+"""Containers that need the delay from a container of their kind: PyAV passes on no other. Without it, sound begins at 0."""
 STALE_TAGS = frozenset({"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"})
 """Tags that describe the old stream's bytes and would be wrong of the new one."""
 
@@ -160,12 +166,12 @@ class _Source:
         origin: Fraction,
         video: "av.stream.Stream | None" = None,
     ) -> None:
-        self.routes, self._origin = routes, origin
+        self.routes, self._origin, self._container = routes, origin, container
         self._packets = ContinuedPackets(container, streams, video, origin)
         self._next: av.Packet | None = next(self._packets, None)
 
     def copy_until(self, output: "av.container.OutputContainer", time_s: Fraction | None) -> None:
-        """Pass on packets up to a time of the output; those that end before 0 are left out."""
+        """Pass on packets up to a time of the output; those that end before 0 are left out, but for sound's lead."""
         while self._next is not None:
             packet = self._next
             offset = round(self._origin / packet.time_base)
@@ -175,11 +181,20 @@ class _Source:
                 return
             self._next = next(self._packets, None)
             shown = packet.pts if packet.pts is not None else stamp
-            if (shown + (packet.duration or 1) - offset) <= 0:
-                continue
             route = self.routes.get(packet.stream_index)
-            if route is not None:
-                route.send(packet, offset, output)
+            if route is None or (shown + (packet.duration or 1) - offset <= 0 and not self._leads(packet, moment, output)):
+                continue
+            route.send(packet, offset, output)
+
+    def _leads(self, packet: av.Packet, moment: Fraction, output: "av.container.OutputContainer") -> bool:
+        """Whether a packet from before 0 is needed for the sound at 0: an encoder's priming, or a frame's overlap.
+
+        Containers tell players to skip it by edit lists or delays; transport streams cannot, and begin so much earlier.
+        """
+        if not isinstance(packet.stream, AudioStream) or moment < -LEAD_S:
+            return False
+        name = output.format.name
+        return name in LEADING and (name not in MATROSKA or self._container.format.name.startswith("matroska"))
 
 
 class _Route:
@@ -250,6 +265,8 @@ class _Transcoded(_Route):
         for frame in frames:
             if frame.pts is not None and frame.time_base is not None:
                 frame.pts -= round(offset * packet.time_base / frame.time_base)
+                if frame.pts * frame.time_base + Fraction(frame.samples, frame.sample_rate) <= 0:
+                    continue
             try:
                 for piece in self._resampler.resample(frame):
                     output.mux(self._audio.encode(piece))
