@@ -236,6 +236,7 @@ class _Graph:
     def _configured(self, frame: av.VideoFrame) -> Graph:
         self._shape = (frame.width, frame.height, frame.format.name)
         graph = Graph()
+        graph.threads = 1  # its work is small beside the model's, whose threads are bounded
         source = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25), name="in"
         )

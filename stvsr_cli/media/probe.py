@@ -235,6 +235,7 @@ def probe(
 
 def first_frame(container: "av.container.InputContainer", stream: av.VideoStream, path: Path) -> av.VideoFrame:
     """Return the first frame that decodes: the rotation and the colour of a file show there."""
+    stream.codec_context.thread_count = 1  # one picture is no work for several
     try:
         for packet in container.demux(stream):
             try:
