@@ -124,6 +124,7 @@ def moving_photo(photo: np.ndarray, num_frames: int, rng: np.random.Generator) -
     if zoom < 1:  # reduce first: a warp does not filter
         photo = cv2.resize(photo, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
         zoom = 1.0
+    sway = _Sway.draw(rng, (height, width))
     camera = _Path.draw(rng, speed_px=float(rng.choice([1.0, 4.0, 10.0])), turn=0.01, growth=0.01)
     objects = [_CutOut.draw(photo, rng, (height, width)) for _ in range(int(rng.integers(0, 3)))]
     frames = []
@@ -132,6 +133,7 @@ def moving_photo(photo: np.ndarray, num_frames: int, rng: np.random.Generator) -
             t - num_frames / 2, zoom, (photo.shape[1] / 2, photo.shape[0] / 2), (width / 2, height / 2)
         )
         frame = cv2.warpAffine(photo, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        frame = sway.bend(frame, t)
         for item in objects:
             frame = item.paint(frame, t - num_frames / 2)
         frames.append(frame)
@@ -157,6 +159,34 @@ class _Path:
         matrix = cv2.getRotationMatrix2D(origin, np.degrees(self.turn * t), zoom * float(np.exp(self.growth * t)))
         matrix[:, 2] += np.array(target) - np.array(origin) + self.velocity * t + self.acceleration * t * t
         return matrix
+
+
+@dataclass(frozen=True, slots=True)
+class _Sway:
+    """Local motion that comes and goes, like leaves or cloth: a smooth field of displacements."""
+
+    field: np.ndarray
+    """[H, W, 2] float32, pixels at full swing."""
+    period: float
+    """Frames of one swing."""
+    phase: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, size: tuple[int, int]) -> "_Sway":
+        coarse = rng.normal(0, 1, (int(rng.integers(3, 8)), int(rng.integers(3, 12)), 2)).astype(np.float32)
+        strength = float(rng.choice([0.0, 2.0, 5.0]))
+        field = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC) * strength
+        return cls(field, float(rng.uniform(8, 40)), float(rng.uniform(0, 2 * np.pi)))
+
+    def bend(self, frame: np.ndarray, t: float) -> np.ndarray:
+        """Displace a frame [H, W, 3] by the field's swing at time t, in frames."""
+        if not self.field.any():
+            return frame
+        y, x = np.mgrid[0 : frame.shape[0], 0 : frame.shape[1]].astype(np.float32)
+        moved = self.field * np.float32(np.sin(2 * np.pi * t / self.period + self.phase))
+        return cv2.remap(
+            frame, x + moved[..., 0], y + moved[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,10 @@ MODELS = ("compact", "osdenhancer", "dloral", "diffst")
 """Models that train; the module of each has `build`. It is imported when asked for: diffusers is slow to import."""
 
 
+WORTH = {"psnr": 1.0, "psnr_mid": 1.0, "perc": -2.0}
+"""What validation's measures count when the best weights are chosen."""
+
+
 def learning_rate(config: StageConfig, step: int) -> float:
     """Linear warm-up, then a cosine to `final_rate`."""
     if step < config.warmup_steps:
@@ -197,7 +201,7 @@ class Trainer:
         self.network.load_state_dict(kept)
         self._log("validate", values)
         report("validate " + " ".join(f"{name} {value:.3f}" for name, value in values.items()))
-        score = sum(value if "psnr" in name else -2 * value for name, value in values.items())
+        score = sum(WORTH.get(name.partition("_")[2], 0.0) * value for name, value in values.items())
         if score > self.best:
             self.best = score
             self.save_weights(self.out / f"{self.config.stage}.best.safetensors")

@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvsr_cli.models.compact.network import CompactNetwork
+from stvsr_cli.quality.measures import measure
 from stvsr_cli.train.clips import SCALE, VIDEO_SUFFIXES
 from stvsr_cli.train.degrade import Degradation, apply
-from stvsr_cli.train.losses import Perceptual, luma, psnr
+from stvsr_cli.train.losses import Perceptual
 
 NUM_KEYFRAMES = 5
-PERCEPTUAL_FROM, PERCEPTUAL_STEP = 2, 3
-"""Frames that the perceptual distance is taken of: input frames and intermediate ones, not all, for speed."""
 TRACKS = ("clean", "real")
 
 
@@ -60,20 +59,16 @@ class Validation:
     def run(
         self, network: CompactNetwork, device: torch.device, dtype: torch.dtype, pictures: Path
     ) -> dict[str, float]:
-        """Return the mean of each measure per track, and write a picture of a middle frame of some clips."""
+        """Return the mean of each measure of `quality.measures` by track, and write a picture of a middle frame of some clips."""
         sums: dict[str, list[float]] = {}
         rows = []
         for i, (_, name, low, high) in enumerate(self.samples):
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 output, _ = network(low[None].to(device), 2)
-            output = output[0].float().clamp(0, 1).cpu()
-            values = psnr(luma(output), luma(high))
-            sums.setdefault(f"{name}_psnr", []).append(float(values.mean()))
-            sums.setdefault(f"{name}_psnr_mid", []).append(float(values[1::2].mean()))
-            if self.perceptual is not None:
-                some = slice(PERCEPTUAL_FROM, None, PERCEPTUAL_STEP)
-                distance = self.perceptual(output[some].to(device), high[some].to(device)).mean()
-                sums.setdefault(f"{name}_perc", []).append(float(distance))
+            output = output[0].float().clamp(0, 1)
+            for measured, value in measure(output, high.to(device), self.perceptual).items():
+                sums.setdefault(f"{name}_{measured}", []).append(value)
+            output = output.cpu()
             if i % 4 == 3:
                 rows.append(_row(low, output, high))
         cv2.imwrite(str(pictures), np.concatenate(rows)[..., ::-1])
