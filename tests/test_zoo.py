@@ -142,3 +142,22 @@ def test_interlacing_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         run(path, tmp_path / "o.mp4")
     assert caplog.text.count("deinterlaced") == 1
     assert Path(FFMPEG).exists() and "progressive" in ffmpeg("-i", tmp_path / "o.mp4")
+
+
+def corners(path: Path) -> list[int]:
+    """Brightness of the corners of the first frame, as ffmpeg turns it for show."""
+    raw = path.with_suffix(".raw")
+    ffmpeg("-i", path, "-frames:v", 1, "-vf", "scale=2:2:flags=area,format=gray", "-f", "rawvideo", raw)
+    return list(raw.read_bytes())
+
+
+@pytest.mark.parametrize("target", ["mp4", "mkv", "mov"])
+@pytest.mark.parametrize("flip", [(), ("-display_hflip",)])
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_all_eight_orientations(tmp_path: Path, turn: int, flip: tuple[str, ...], target: str) -> None:
+    chain = "geq=lum='40+60*gt(X,W/2)+100*gt(Y,H/2)':cb=128:cr=128"
+    flat = made(tmp_path / "f.mp4", *source(f",format=yuv420p,{chain}", count=2), *FAST)
+    path = made(tmp_path / "a.mp4", "-display_rotation", turn, *flip, "-i", flat, "-c", "copy")
+    after = run(path, tmp_path / f"o.{target}")
+    assert corners(tmp_path / f"o.{target}") == pytest.approx(corners(path), abs=4)
+    assert "128x96" in after.text  # the frames themselves stay as they were

@@ -280,7 +280,9 @@ def add_video(
     context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
     context.options = encoder_options(encoder, source.hdr, spec.color.siting)
     context.thread_count = encoder.threads
-    if source.rotation:
+    if source.display is not None:
+        stream.set_display_matrix(source.display)
+    elif source.rotation:
         stream.set_display_rotation(source.rotation)
     return stream
 

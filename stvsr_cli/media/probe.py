@@ -3,12 +3,15 @@
 import os
 import re
 import stat
+import struct
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import av.error
+from av.sidedata.sidedata import SideData, Type
 
 from stvsr_cli.errors import InputError
 from stvsr_cli.media.hdr import Hdr, read_hdr
@@ -35,6 +38,8 @@ MAX_PIXELS = 1 << 26
 UNKNOWN = "unknown"
 """Codec of a stream that cannot be told."""
 LOCAL_PROTOCOLS = "file"
+DISPLAY_MATRIX = struct.Struct("=9i")
+"""AV_FRAME_DATA_DISPLAYMATRIX, row by row."""
 SMALL_PX = 1 << 16
 """Pixels that a decoder may always take: it works in whole blocks."""
 
@@ -120,6 +125,8 @@ class VideoInfo:
     """Whether `path` is a URL that was allowed."""
     fields: Fields | None = None
     """How it is deinterlaced on decoding; None: not."""
+    display: tuple[int, ...] | None = None
+    """FFmpeg's 3 x 3 matrix that turns and mirrors the picture for show; None: it is shown as it is."""
     max_pixels: int | None = None
     """Most pixels that a frame may have, should the size change; None: any number."""
 
@@ -286,11 +293,21 @@ def describe(
         ),
         interlaced=bool(first.interlaced_frame),
         hdr=read_hdr(first),
+        display=_display(first),
         codec=context.name,
         streams=tuple(_stream_info(s) for s in container.streams if s.index != stream.index),
         num_chapters=len(container.chapters()),
         origin=min(origin, start * time_base),
     )
+
+
+def _display(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    """The display matrix that comes with a frame, without its shift, which counts in pixels of this size."""
+    for data in cast(list[SideData], list(frame.side_data)):
+        if data.type == Type.DISPLAYMATRIX and data.buffer_size >= DISPLAY_MATRIX.size:
+            matrix = DISPLAY_MATRIX.unpack(bytes(data)[: DISPLAY_MATRIX.size])
+            return (*matrix[:6], 0, 0, matrix[8])
+    return None
 
 
 def _is_empty(context: av.AudioCodecContext | None) -> bool:
