@@ -182,7 +182,9 @@ class _Source:
             self._next = next(self._packets, None)
             shown = packet.pts if packet.pts is not None else stamp
             route = self.routes.get(packet.stream_index)
-            if route is None or (shown + (packet.duration or 1) - offset <= 0 and not self._leads(packet, moment, output)):
+            if route is None or (
+                shown + (packet.duration or 1) - offset <= 0 and not self._leads(packet, moment, output)
+            ):
                 continue
             route.send(packet, offset, output)
 
