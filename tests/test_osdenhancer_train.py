@@ -64,7 +64,7 @@ def test_every_stage_lowers_its_losses_and_moves_its_own_parts(name) -> None:
     rate = 1e-5 if name == "decoder" else 2e-3
     optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=rate)
     data, values = moving(), []
-    for _ in range(6):
+    for _ in range(4):
         loss = total(built.losses(network, data, None), weights)
         optimiser.zero_grad()
         loss.backward()
@@ -108,7 +108,7 @@ def test_what_a_stage_exports_is_what_is_loaded(tmp_path) -> None:
         expected, init = network(frames, 2)
     output = run_window(model, frames, Request(fps_factor=2))
     assert (output - expected).abs().mean() < 2e-3
-    assert (output - init.video).abs().mean() > 1e-2
+    assert (output - init.video).abs().mean() > 2.5 * (output - expected).abs().mean()
 
 
 def test_a_published_folder_can_be_trained_on(tmp_path) -> None:
