@@ -44,6 +44,8 @@ PLAIN = {
     "drop frame": ("a.mov", source(rate="30000/1001"), (*FAST, "-timecode", "01:00:00;02"), "01:00:00;02"),
     "variable rate": ("a.mp4", source(",setpts='(N+0.3*mod(N,3))/25/TB'"), (*FAST, "-fps_mode", "vfr"), "128x96"),
     "late start": ("a.mkv", source(), (*FAST, "-output_ts_offset", "1000"), "128x96"),
+    "negative start": ("a.mov", source(), (*FAST, "-output_ts_offset", "-0.2", "-avoid_negative_ts", "disabled"), "128x96"),
+    "large start": ("a.ts", source(), (*FAST, "-output_ts_offset", "90000"), "128x96"),
     "anamorphic": ("a.mp4", source(",setsar=16/11"), FAST, "SAR 16:11"),
     "full range": ("a.mp4", source(",scale=out_range=pc"), (*FAST, "-color_range", "pc"), "yuvj420p(pc"),
     "yuvj": ("a.avi", source(), ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p"), "yuvj420p(pc"),
@@ -127,6 +129,36 @@ def test_everything_beside_the_video_is_kept(tmp_path: Path) -> None:
         1,
     )
     assert all(word in after.text for word in ("(deu)", "(fra)", "(forced)", "One", "font/ttf"))
+
+
+def test_an_edit_list_hides_what_it_hid(tmp_path: Path) -> None:
+    whole = made(tmp_path / "w.mp4", *source(count=30), *FAST, "-g", "25", "-bf", "0")
+    path = made(tmp_path / "a.mp4", "-ss", "0.4", "-i", whole, "-c", "copy")  # from the keyframe at 0, hidden up to 0.4
+    before = see(path)
+    assert len(before.times) == 20
+    check_times(before, run(path, tmp_path / "o.mp4"))
+
+
+def test_cover_art_is_kept(tmp_path: Path) -> None:
+    cover = made(tmp_path / "c.png", *source(size="32x32", count=1), "-frames:v", 1)
+    path = made(tmp_path / "a.mp4", *source(), "-i", cover, "-map", 0, "-map", 1, *FAST, "-c:v:1", "copy",
+                "-disposition:v:1", "attached_pic")  # fmt: skip
+    after = run(path, tmp_path / "o.mp4")
+    assert after.kinds("Video") == 2
+    assert "(attached pic)" in after.text and "32x32" in after.text
+    check_times(see(path), after)
+
+
+@pytest.mark.parametrize(("kind", "pts"), [("jump", "N/25/TB+gte(N\\,5)*100/TB"), ("repeat", "(N-eq(N\\,5))/25/TB")])
+def test_timestamps_that_jump_or_repeat(tmp_path: Path, kind: str, pts: str) -> None:
+    path = made(tmp_path / "a.nut", *source(f",setpts='{pts}'"), "-c:v", "ffv1", "-fps_mode", "passthrough",
+                "-enc_time_base", "1/1000")  # fmt: skip
+    before, after = see(path), run(path, tmp_path / "o.mkv")
+    assert len(before.times) == 10
+    assert len(after.times) == 20
+    assert sorted(after.times) == list(after.times)
+    if kind == "jump":
+        check_times(before, after)
 
 
 def test_the_second_video_is_chosen(tmp_path: Path) -> None:
