@@ -257,7 +257,7 @@ class Hungry(linear.LinearModel):
 
 @pytest.mark.parametrize(("usable", "tiled"), [(320 * 180, 0), (320 * 180 - 1, 168), (140 * 140, 128), (1, 128)])
 def test_tiles_are_planned_by_the_memory_there_is(monkeypatch, usable, tiled):
-    monkeypatch.setattr("stvsr_cli.pipeline.usable_bytes", lambda device: usable)
+    monkeypatch.setattr("stvsr_cli.pipeline.usable_bytes", lambda device, waiting=0: usable)
     planned = plan(job_of(BUNNY, Path("out.mp4")), loaded_with(Hungry(CPU)))
     assert planned.tile.size_px == tiled
     whole = plan(job_of(BUNNY, Path("out.mp4"), tile=0), loaded_with(Hungry(CPU)))
