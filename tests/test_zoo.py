@@ -39,6 +39,7 @@ PLAIN = {
     "two frames": ("a.mp4", source(count=2), FAST, "128x96"),
     "three frames": ("a.mp4", source(count=3), FAST, "128x96"),
     "16x16": ("a.mp4", source(size="16x16", count=3), FAST, "32x32"),
+    "4K": ("a.mp4", source(size="3840x2160", count=1), FAST, "7680x4320"),
     "odd size": ("a.mkv", source(size="35x27", count=3), FFV1, "70x54"),
     "29.97": ("a.mp4", source(rate="30000/1001"), FAST, "59.94 fps"),
     "drop frame": ("a.mov", source(rate="30000/1001"), (*FAST, "-timecode", "01:00:00;02"), "01:00:00;02"),
