@@ -77,6 +77,10 @@ def _take(path: Path) -> Owner | None:
         try:
             number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
         except FileExistsError:
+            if path.is_symlink():  # no process makes one: never followed, and a dangling one could never be taken
+                logger.warning("%s is a link and no claim; it is removed", path)
+                path.unlink(missing_ok=True)
+                continue
             other = _take_over(path, mine)
             if isinstance(other, bool):
                 if other:
@@ -94,7 +98,7 @@ def _take_over(path: Path, mine: bytes) -> Owner | bool:
     The lock is held only here: of several processes that find the same stale claim, one gets it.
     """
     try:
-        handle = open(path, "r+b")
+        handle = os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+b")
     except FileNotFoundError:
         return False
     with handle:
