@@ -46,11 +46,17 @@ class Degradation:
 
 
 def draw(rng: np.random.Generator) -> Degradation:
-    """Draw a degradation: a third of the clips only reduced and lightly coded, the rest in all severities."""
-    if rng.random() < 0.4:
+    """Draw a degradation: a third only reduced and lightly coded, a third as of a phone or the web, the rest of any kind."""
+    kind = rng.random()
+    if kind < 0.35:
         return Degradation(
             blur=None, reduction=REDUCTIONS[int(rng.integers(2 if rng.random() < 0.7 else 5))], noise=0.0, shot_noise=0.0,
             noise_correlation=0.0, jpeg=None, codecs=(("libx264", int(rng.integers(6, 20))),) if rng.random() < 0.9 else (),
+        )  # fmt: skip
+    if kind < 0.65:
+        return Degradation(
+            blur=_gaussian(rng.uniform(0.8, 2.2)), reduction=cv2.INTER_AREA, noise=float(rng.uniform(1, 6)), shot_noise=0.0,
+            noise_correlation=0.0, jpeg=None, codecs=(("libx264", int(rng.integers(22, 34))),),
         )  # fmt: skip
     codecs = [_codec(rng)] if rng.random() < 0.92 else []
     if rng.random() < 0.15:
@@ -148,19 +154,29 @@ def _noise(x: np.ndarray, degradation: Degradation, rng: np.random.Generator) ->
     return noise * strength
 
 
+def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    side = np.arange(size, dtype=np.float64) - size // 2
+    x, y = np.meshgrid(side, side)
+    return x, y
+
+
+def _gaussian(wide: float, narrow: float | None = None, angle: float = 0.0, size: int = 17) -> np.ndarray:
+    """A Gaussian blur kernel, [size, size], sum 1; `wide` and `narrow` are standard deviations along its axes in pixels."""
+    x, y = _grid(size)
+    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    kernel = np.exp(-0.5 * ((u / wide) ** 2 + (v / (narrow or wide)) ** 2))
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
 def _kernel(rng: np.random.Generator, size: int = 17) -> np.ndarray:
     """Draw an isotropic or anisotropic Gaussian, or a circular low-pass with ripples, [size, size], sum 1."""
-    grid = np.arange(size, dtype=np.float64) - size // 2
-    x, y = np.meshgrid(grid, grid)
     kind = rng.random()
     if kind < 0.15:
+        x, y = _grid(size)
         cutoff = rng.uniform(0.25, 0.9) * np.pi
         radius = np.maximum(np.hypot(x, y), 1e-6)
         kernel = np.sinc(cutoff * radius / np.pi) * np.cos(np.clip(radius / (size / 2), 0, 1) * np.pi / 2)
-    else:
-        angle = rng.uniform(0, np.pi)
-        wide = rng.uniform(0.4, 2.6)
-        narrow = wide if kind < 0.65 else wide * rng.uniform(0.4, 1.0)
-        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        kernel = np.exp(-0.5 * ((u / wide) ** 2 + (v / narrow) ** 2))
-    return (kernel / kernel.sum()).astype(np.float32)
+        return (kernel / kernel.sum()).astype(np.float32)
+    angle = rng.uniform(0, np.pi)
+    wide = rng.uniform(0.4, 2.6)
+    return _gaussian(wide, wide if kind < 0.65 else wide * rng.uniform(0.4, 1.0), angle, size)

@@ -103,6 +103,11 @@ class Trainer:
         """Where the stage's training state lies."""
         return self.out / f"{self.config.stage}.state.pt"
 
+    @property
+    def log_path(self) -> Path:
+        """Where the losses and measures of the stage are written as a table."""
+        return self.out / f"{self.config.stage}.csv"
+
     def resume(self) -> None:
         """Go on from the saved training state. Raises ModelError if there is none or it does not fit."""
         try:
@@ -149,6 +154,8 @@ class Trainer:
     def train(self, *, max_minutes: float | None, report: Callable[[str], None]) -> None:
         """Run to the last step, or until `max_minutes` have passed; saves at the end in either case."""
         begin = last = time.monotonic()
+        if not self.step:
+            self.log_path.unlink(missing_ok=True)
         try:
             for batch in batches(self.dataset, self.step):
                 losses = self._one(batch)
@@ -170,7 +177,8 @@ class Trainer:
                     break
         finally:
             self.save()
-            plot_log(self.out / f"{self.config.stage}.csv", self.out / f"{self.config.stage}.png")
+            if self.log_path.exists():
+                plot_log(self.log_path, self.log_path.with_suffix(".png"))
 
     def _one(self, batch: Batch) -> dict[str, float]:
         self.network.train()
@@ -207,9 +215,8 @@ class Trainer:
             self.save_weights(self.out / f"{self.config.stage}.best.safetensors")
 
     def _log(self, kind: str, values: dict[str, float]) -> None:
-        path = self.out / f"{self.config.stage}.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as handle:
+        new = not self.log_path.exists()
+        with self.log_path.open("a", newline="") as handle:
             writer = csv.writer(handle)
             if new:
                 writer.writerow(["step", "seconds", "kind", "name", "value"])
