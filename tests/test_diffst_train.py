@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from stvsr_cli.errors import UsageError
 from stvsr_cli.models import diffst
@@ -16,6 +17,7 @@ from stvsr_cli.models.step import run_window
 from stvsr_cli.train import diffst as stages
 from stvsr_cli.train import run
 from stvsr_cli.train.config import DataConfig, StageConfig
+from stvsr_cli.train.losses import log_error
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import freeze_but, total
 from tests.tiny_diffst import TINY, clip, lively, tiny, write_wan
@@ -139,6 +141,36 @@ def test_stages_follow_each_other_through_the_loop(monkeypatch, footage, tmp_pat
         run(config, data=footage, out=tmp_path / "out", cache=tmp_path / "cache")
     model = diffst.load(tmp_path / "out" / "latent", CPU, torch.float32)
     assert run_window(model, clip(), Request()).shape == (1, 3, 3, 64, 64)
+
+
+def test_a_stage_resumes_exactly(monkeypatch, footage, tmp_path) -> None:
+    monkeypatch.setattr(stages, "SMALL", TINY)
+    config = tmp_path / "latent.toml"
+    config.write_text(
+        'model = "diffst"\nstage = "latent"\nsteps = 3\nbatch = 1\ncrop_px = 64\nkeyframes = 2\nprecision = "fp32"\n'
+        'losses = { latent = 1.0 }\n[network]\nlora_rank = 2\n[data]\nsources = ["."]\nphoto_share = 0.0\n'
+    )
+
+    def go(out, **options):
+        torch.manual_seed(0)
+        run(config, data=footage, out=tmp_path / out, cache=tmp_path / "cache", **options)
+        return load_file(str(tmp_path / out / "latent.safetensors"))
+
+    whole, first = go("whole"), go("parts", max_minutes=0.0)
+    parts = go("parts", resume=True)
+    assert any(not torch.equal(first[name], parts[name]) for name in whole)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_fidelity_counts_an_easy_sample_as_much_as_a_hard_one() -> None:
+    easy, hard = torch.full((1, 3, 4, 4), 0.01), torch.full((1, 3, 4, 4), 0.3)
+    both = log_error(torch.cat([easy, hard]))
+    torch.testing.assert_close(
+        both - log_error(torch.cat([easy / 2, hard])), both - log_error(torch.cat([easy, hard / 2]))
+    )
+    losses = stages.flow_losses(tiny(), batch(), None)
+    assert set(losses) == {"flow", "between", "fidelity"}
+    assert losses["fidelity"] < 0
 
 
 def test_guidance_sees_the_whole_frames_where_a_batch_has_them() -> None:

@@ -1,7 +1,10 @@
 """Training DLoRAL: each stage lowers its losses, moves its own parts, and writes what is loaded."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +18,7 @@ from stvsr_cli.train import dloral_network as networks
 from stvsr_cli.train.config import DataConfig, StageConfig, read_config
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import total
+from tests.clips import make_video, read_frames
 
 CPU = torch.device("cpu")
 RECIPES = Path(stages.__file__).parent / "recipes" / "dloral"
@@ -112,6 +116,20 @@ def test_what_a_stage_exports_is_what_is_loaded(tmp_path) -> None:
         errors.append((output - expected).abs().mean())
     assert errors[0] < 0.01
     assert errors[1] > 1.5 * errors[0]
+
+
+@pytest.mark.slow
+def test_what_a_stage_exports_runs_through_the_command_line(tmp_path) -> None:
+    network, built, _ = stages.build(stage("detail"), None)
+    built.export(lively(network), network.state_dict(), tmp_path / "detail")
+    frames = [np.roll(np.arange(32 * 48 * 3, dtype=np.uint8).reshape(32, 48, 3), t, 1) for t in range(3)]
+    source, target = make_video(tmp_path / "in.mkv", frames, codec="ffv1", pix_fmt="bgr0"), tmp_path / "out.mkv"
+    command = [sys.executable, "-m", "stvsr_cli", "upscale", source, target, "--model", "dloral", "--device", "cpu"]
+    command += ["--weights", tmp_path / "detail", "--precision", "fp32", "--fps-factor", "1", "--progress", "none"]
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    shown = read_frames(target)[0]
+    assert [frame.shape for frame in shown] == [(128, 192, 3)] * 3
 
 
 def test_the_losses_come_over_from_the_other_stage_linearly() -> None:

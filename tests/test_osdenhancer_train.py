@@ -83,6 +83,12 @@ def test_every_stage_lowers_its_losses_and_moves_its_own_parts(name) -> None:
     assert all(wanted(n) == p.requires_grad for n, p in network.named_parameters())
 
 
+def test_the_ends_of_the_decoder_can_be_left_as_they_are() -> None:
+    network, _, _ = stages.build(stage("decoder", decoder_ends=False), None)
+    trained = {n.removeprefix("vae.decoder.").split(".")[0] for n, p in network.named_parameters() if p.requires_grad}
+    assert trained == {"mid_block", "up_blocks", "up_deformable_blocks"}
+
+
 def test_the_temporal_expert_does_nothing_where_nothing_moves() -> None:
     network = lively(stages.new_network())
     with torch.no_grad():

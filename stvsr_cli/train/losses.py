@@ -7,12 +7,17 @@ from torch.nn import functional
 from stvsr_cli.quality.features import Perceptual
 from stvsr_cli.quality.measures import luma, psnr
 
-__all__ = ["Perceptual", "charbonnier", "flow_error", "luma", "psnr"]
+__all__ = ["Perceptual", "charbonnier", "flow_error", "log_error", "luma", "psnr"]
 
 
 def charbonnier(a: Tensor, b: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Mean of sqrt((a - b)^2 + epsilon^2) (Charbonnier et al., 1994)."""
     return torch.sqrt((a - b).square() + epsilon * epsilon).mean()
+
+
+def log_error(error: Tensor) -> Tensor:
+    """Mean over samples of the logarithm of the mean square, [B, ...]: as in psnr, easy samples count as much as hard ones."""
+    return error.square().flatten(1).mean(1).clamp_min(1e-8).log().mean()
 
 
 def flow_error(levels: list[Tensor], target: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from stvsr_cli.models.osdenhancer.published import (
 )
 from stvsr_cli.models.osdenhancer.transformer import ResidualGatedTransformer
 from stvsr_cli.train.config import StageConfig
-from stvsr_cli.train.losses import Perceptual, charbonnier
+from stvsr_cli.train.losses import Perceptual, charbonnier, log_error
 from stvsr_cli.train.motion import warped_change
 from stvsr_cli.train.plain_start import start_as_identity
 from stvsr_cli.train.samples import Batch
@@ -88,6 +88,8 @@ class NetworkSettings:
     """Published folder to fine-tune; empty: the small networks, from scratch."""
     spatial_rank: int = SMALL_RANK
     """Rank of the spatial expert that is trained, and merged on export."""
+    decoder_ends: bool = True
+    """Whether the stage `decoder` trains its first and last convolution and last normalisation, too."""
     gradient_checkpointing: bool = False
     """Whether the blocks are computed again in the backward pass instead of kept."""
 
@@ -159,6 +161,8 @@ def temporal_losses(network: OSDEnhancerNetwork, batch: Batch, perceptual: nn.Mo
     return {
         "latent": functional.mse_loss(clean, target),
         "residual": functional.mse_loss(clean.diff(dim=1), target.diff(dim=1)),
+        "fidelity": log_error(clean - target),
+        "change": log_error(clean.diff(dim=1) - target.diff(dim=1)),
     }
 
 
@@ -178,6 +182,7 @@ def decoder_losses(network: OSDEnhancerNetwork, batch: Batch, perceptual: nn.Mod
 def _pixel_losses(network: OSDEnhancerNetwork, output: Tensor, batch: Batch, perceptual: nn.Module | None) -> Losses:
     losses = {
         "pixel": charbonnier(output, batch.high),
+        "fidelity": log_error(output - batch.high),
         "warp": warped_change(output, batch, network.config.scale),
         "temporal": charbonnier(output.diff(dim=1), batch.high.diff(dim=1)),
     }
@@ -194,6 +199,10 @@ def is_temporal(name: str) -> bool:
 def is_spatial(name: str) -> bool:
     """Whether a parameter belongs to the spatial expert."""
     return lora.is_factor(name, SPATIAL)
+
+
+def _is_end(name: str) -> bool:
+    return name.startswith(tuple(f"vae.decoder.{part}." for part in ("conv_in", "norm_out", "conv_out")))
 
 
 def _is_base(name: str) -> bool:
@@ -228,7 +237,7 @@ def build(
         network.vae.enable_gradient_checkpointing()
     trained, stage = STAGES[config.stage]
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(trained(name))
+        parameter.requires_grad_(trained(name) and (settings.decoder_ends or not _is_end(name)))
     return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)
 
 
