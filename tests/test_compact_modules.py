@@ -6,7 +6,6 @@ from torch import nn
 
 from stvsr_cli.models.compact.alignment import DeformableAlignment
 from stvsr_cli.models.compact.config import CompactConfig
-from stvsr_cli.models.compact.denoiser import reduced_flow
 from stvsr_cli.models.compact.guidance import GuidedAttention, VideoGuidance
 from stvsr_cli.models.compact.model import CompactModel
 from stvsr_cli.models.compact.network import CompactNetwork
@@ -18,6 +17,7 @@ from stvsr_cli.windows import TileConfig
 
 SWITCHES = (
     "uses_residual", "uses_aggregation", "uses_alignment", "uses_guidance", "uses_temporal_expert", "uses_retrieval",
+    "uses_denoiser",
 )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_tiles_see_the_tokens_of_the_whole_frame() -> None:
 def test_retrieval_adds_nothing_where_nothing_is_similar_and_keeps_the_first_frame() -> None:
     torch.manual_seed(0)
     retrieval = awake(FrameRetrieval(8, 4)).eval()
-    x, flow = torch.rand(3, 8, 4, 6), torch.zeros(1, 2, 2, 4, 6)
+    x, flow = torch.rand(3, 8, 8, 16), torch.zeros(1, 2, 2, 8, 16)
     with torch.no_grad():
         found = retrieval(x, flow)
         assert torch.equal(found[0], x[0])
@@ -107,9 +107,28 @@ def test_retrieval_does_not_grow_with_the_frame() -> None:
     retrieval = awake(FrameRetrieval(8, 4)).eval()
     flat = torch.rand(1, 8, 1, 1)
     with torch.no_grad():
-        small = retrieval(flat.expand(2, 8, 4, 4), torch.zeros(1, 1, 2, 4, 4))
-        large = retrieval(flat.expand(2, 8, 16, 16), torch.zeros(1, 1, 2, 16, 16))
-    assert torch.allclose(small[1, :, 0, 0], large[1, :, 0, 0], atol=0.02)
+        small = retrieval(flat.expand(2, 8, 8, 8), torch.zeros(1, 1, 2, 8, 8))
+        large = retrieval(flat.expand(2, 8, 32, 16), torch.zeros(1, 1, 2, 32, 16))
+    assert torch.allclose(small[1, :, 0, 0], large[1, :, 0, 0], atol=1e-5)
+
+
+def test_retrieval_finds_along_the_motion_what_lies_near() -> None:
+    """What one position holds in the frame before is found where the flow leads there, and nowhere beyond the margin."""
+    torch.manual_seed(0)
+    retrieval = FrameRetrieval(2, 2).eval()
+    with torch.no_grad():
+        for layer in (retrieval.query, retrieval.key, retrieval.value, retrieval.out):
+            layer.weight.copy_(torch.eye(2).view(2, 2, 1, 1))
+            layer.bias.zero_()
+        x = torch.zeros(2, 2, 24, 24)
+        x[:, 0] = 1.0  # everything is of one kind
+        x[0, :, 3, 20] = torch.tensor([0.0, 5.0])  # but one position before
+        x[1, :, 3, 4] = torch.tensor([0.0, 1.0])  # and one now, 16 positions to the left of it
+        still = torch.zeros(1, 1, 2, 24, 24)
+        moved = still.clone()
+        moved[:, :, 0] = 16.0
+        assert retrieval(x, still)[1, 1, 3, 4] == pytest.approx(1.0)
+        assert retrieval(x, moved)[1, 1, 3, 4] > 4.0
 
 
 def test_the_temporal_expert_is_silent_where_nothing_moves() -> None:
@@ -143,8 +162,3 @@ def test_alignment_follows_the_flow() -> None:
         nn.init.zeros_(alignment.attention.project_out.weight)
         here, there = alignment(features, state, still), alignment(features, moved, flow)
     assert torch.allclose(here[..., 4:-6, 4:-6], there[..., 4:-6, 4:-6], atol=1e-4)
-
-
-def test_a_reduced_flow_leads_to_the_same_place() -> None:
-    flow = torch.full((1, 2, 2, 8, 8), 4.0)
-    assert torch.equal(reduced_flow(flow, 4), torch.full((1, 2, 2, 2, 2), 1.0))

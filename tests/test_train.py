@@ -157,7 +157,7 @@ def test_log_and_plot_are_written(sources: Path, cache: tuple[list[Path], Path],
     run(write_config(tmp_path / "a.toml", "flow", 2, "log_every = 1\n"), data=sources, out=tmp_path, cache=cache[1])
     with (tmp_path / "flow.csv").open() as handle:
         rows = list(csv.DictReader(handle))
-    assert {row["name"] for row in rows} == {"flow", "between"}
+    assert {row["name"] for row in rows} == {"flow", "between", "fidelity"}
     assert (tmp_path / "flow.png").stat().st_size > 1000
 
 

@@ -42,6 +42,8 @@ def autoencoder_losses(network: TargetedNetwork, batch: Batch, perceptual: nn.Mo
 
 def diffusion_losses(network: TargetedNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
     """Velocity on noised latents of the target, at a random timestep a clip."""
+    if network.denoiser is None:
+        raise UsageError("the diffusion stage trains the denoiser, which uses_denoiser leaves out.")
     with torch.no_grad():
         init = network.initialise(batch.low, batch.fps_factor)
     timestep = torch.randint(network.config.num_timesteps, batch.low.shape[:1], device=batch.low.device)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -46,10 +47,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rate", type=Fraction, help="frames a second; the clip's own by default")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 270), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("options", nargs="*", help="given to the command")
     arguments = parser.parse_args()
     frames, rate = read(arguments.data)
+    rate = arguments.rate or rate
     small = np.stack([cv2.resize(frame, arguments.size, interpolation=cv2.INTER_AREA) for frame in frames])
     clip = lengthened(small, round(arguments.seconds * float(rate)))
     with tempfile.TemporaryDirectory() as name:

@@ -7,11 +7,31 @@ from torch.nn import functional
 SLOPE = 0.1
 """Of every leaky rectifier: smooth activations cost as much as the convolutions on a CPU."""
 
+BRANCH_ENDS = ("conv2", "up_middle", "up_fine", "fuse", "motion")
+"""Names of the last convolutions of residual branches."""
+BRANCH_GAIN = 0.2
+"""Scale of theirs at the start of training."""
+
 
 def silence(layer: nn.Conv2d | nn.Linear) -> None:
     """Set a layer to zero, so that its branch starts by changing nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
+
+
+def start_at_unit_scale(module: nn.Module) -> None:
+    """Initialise convolutions after He et al. (arXiv 1502.01852), so that features keep their scale through the depth.
+
+    Those that start at zero stay so, and the last of a residual branch gets a fifth.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.weight.any():
+            nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+            if name.rpartition(".")[2] in BRANCH_ENDS:
+                with torch.no_grad():
+                    layer.weight.mul_(BRANCH_GAIN)
 
 
 def temporal_shift(x: Tensor, num_frames: int, share: int = 8) -> Tensor:
@@ -37,8 +57,6 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        with torch.no_grad():
-            self.conv2.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x plus its residual, [N, C, H, W]."""
@@ -54,8 +72,6 @@ class TimedBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * width)
         silence(self.modulation)
-        with torch.no_grad():
-            self.conv2.weight.mul_(0.1)
 
     def forward(self, x: Tensor, embedding: Tensor, num_frames: int, added: Tensor | None = None) -> Tensor:
         """Return x plus its residual, [B*T, C, H, W].

@@ -46,7 +46,7 @@ class CompactConfig:
     temporal_rank: int = 8
     """Rank of the temporal expert's adapters."""
     uses_residual: bool = True
-    """Whether the denoiser sees the motion residual; for ablation, as the five below."""
+    """Whether the denoiser sees the motion residual; for ablation, as the six below."""
     uses_aggregation: bool = True
     """Whether intermediate frames are made by context aggregation; else by a linear blend of the two keyframes."""
     uses_alignment: bool = True
@@ -57,6 +57,8 @@ class CompactConfig:
     """Whether adapters gated by the motion residual act on the denoiser."""
     uses_retrieval: bool = True
     """Whether the denoiser retrieves from the aligned previous frame."""
+    uses_denoiser: bool = True
+    """Whether there is a diffusion step at all; else the decoder gets the encoded latent."""
     detail_rank: int = 48
     """Rank of the detail expert's adapters."""
     detail: float = 1.0

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.compact.blocks import SelfAttention, TimedBlock, silence
+from stvsr_cli.models.compact.blocks import BRANCH_GAIN, SelfAttention, TimedBlock, start_at_unit_scale
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.guidance import GuidedAttention
 from stvsr_cli.models.compact.retrieval import FrameRetrieval
@@ -78,9 +78,12 @@ class Denoiser(nn.Module):
         self.up_middle = nn.Conv2d(coarse, middle, 1)
         self.middle_out = TimedBlock(middle, embedding)
         self.up_fine = nn.Conv2d(middle, width, 1)
-        self.leave = nn.Conv2d(width, config.latent_channels, 3, padding=1)
-        silence(self.leave)
-        self.retrieval = FrameRetrieval(coarse, config.retrieval_width) if config.uses_retrieval else None
+        self.leave = nn.Conv2d(width, config.latent_channels + width, 3, padding=1)
+        self.latent_channels = config.latent_channels
+        start_at_unit_scale(self)
+        with torch.no_grad():
+            self.leave.weight.mul_(BRANCH_GAIN)
+        self.retrieval = FrameRetrieval(width, config.retrieval_width) if config.uses_retrieval else None
         levels = [(width, 0)] * before + [(middle, 1), (coarse, 2), (coarse, 2), (middle, 1)] + [(width, 0)] * after
         self.levels = [level for _, level in levels]
         self.guides = None
@@ -92,8 +95,10 @@ class Denoiser(nn.Module):
         if config.uses_temporal_expert:
             self.temporal = TemporalExpert([w for w, _ in levels], residual_channels, config.temporal_rank)
 
-    def forward(self, latent: Tensor, conditions: Conditions, timestep: Tensor, num_frames: int) -> Tensor:
-        """Return the velocity, [B*T, C, H, W].
+    def forward(
+        self, latent: Tensor, conditions: Conditions, timestep: Tensor, num_frames: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the velocity, [B*T, C, H, W], and the change of the encoder's features, [B*T, width, H, W].
 
         latent: [B*T, C, H, W], sides multiples of 8; timestep: [1] or [B*T].
         """
@@ -116,20 +121,16 @@ class Denoiser(nn.Module):
             fine = fine + self.motion(conditions.residual)
         for block in self.fine_in:
             fine = run(block, fine)
+        if self.retrieval is not None:
+            fine = self.retrieval(fine, conditions.to_previous)
         middle = run(self.middle_in, self.down_middle(fine))
         coarse = run(self.coarse_in, self.down_coarse(middle))
-        if self.retrieval is not None:
-            coarse = self.retrieval(coarse, reduced_flow(conditions.to_previous, 4))
         coarse = run(self.coarse_out, self.attention(coarse))
         middle = middle + functional.interpolate(self.up_middle(coarse), scale_factor=2, mode="nearest")
         middle = run(self.middle_out, middle)
         fine = fine + functional.interpolate(self.up_fine(middle), scale_factor=2, mode="nearest")
         for block in self.fine_out:
             fine = run(block, fine)
-        return self.leave(fine)
-
-
-def reduced_flow(flow: Tensor, factor: int) -> Tensor:
-    """Flow [B, T, 2, H, W] on a grid `factor` times smaller, in positions of that grid."""
-    small = functional.avg_pool2d(flow.flatten(0, 1), factor) / factor
-    return small.unflatten(0, flow.shape[:2])
+        left: Tensor = self.leave(fine)
+        velocity, change = left.split([self.latent_channels, left.shape[1] - self.latent_channels], 1)
+        return velocity, change

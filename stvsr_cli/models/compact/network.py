@@ -44,12 +44,12 @@ class CompactNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.flow = FlowNetwork(config.flow_widths, config.flow_radius)
-        self.aggregation = ContextAggregation() if config.uses_aggregation else None
+        self.aggregation = ContextAggregation(sampling="bicubic") if config.uses_aggregation else None
         self.encoder = Encoder(config)
-        self.denoiser = Denoiser(config)
+        self.denoiser = Denoiser(config) if config.uses_denoiser else None
         self.decoder = Decoder(config)
         self.guidance = None
-        if config.uses_guidance:
+        if config.uses_guidance and config.uses_denoiser:
             self.guidance = VideoGuidance(config.guidance_tokens, config.guidance_width)
 
     def initialise(self, frames: Tensor, fps_factor: int) -> Initialised:
@@ -91,12 +91,14 @@ class CompactNetwork(nn.Module):
 
     def denoise(self, latent: Latent, conditions: Conditions) -> Latent:
         """One evaluation of the denoiser at the one timestep."""
+        if self.denoiser is None:
+            return latent
         timestep = torch.tensor([self.config.timestep], device=latent.sample.device)
         num_frames = conditions.to_previous.shape[1] + 1
-        velocity = self.denoiser(latent.sample, conditions, timestep, num_frames)
+        velocity, change = self.denoiser(latent.sample, conditions, timestep, num_frames)
         signal = alpha_bar(timestep, self.config.num_timesteps)
         clean = clean_from_velocity(latent.sample.float(), velocity.float(), signal)
-        return Latent(clean.to(latent.sample.dtype), latent.features)
+        return Latent(clean.to(latent.sample.dtype), latent.features + change)
 
     def decode(self, latent: Latent, init: Initialised) -> Tensor:
         """Output frames [B, T', 3, scale * h, scale * w], unclamped, float32."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stvsr_cli.errors import ModelError
 from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import alpha_bar
@@ -52,8 +53,12 @@ class TargetedNetwork(CompactNetwork):
     def velocity_error(self, high: Tensor, init: Initialised, video: Tensor, timestep: Tensor) -> Tensor:
         """Mean squared error of the velocity predicted from noised high-resolution latents.
 
-        high: [B, T', 3, H, W]; video: [B, T, 3, ., .], the whole keyframes; timestep: [B], one a clip. Latent, noise and velocity as in Salimans & Ho (arXiv 2202.00512), v = sqrt(a) e - sqrt(1 - a) x.
+        high: [B, T', 3, H, W]; video: [B, T, 3, ., .], the whole keyframes; timestep: [B], one a clip. Latent, noise and
+        velocity as in Salimans & Ho (arXiv 2202.00512), v = sqrt(a) e - sqrt(1 - a) x.
+        Raises ModelError without a denoiser.
         """
+        if self.denoiser is None:
+            raise ModelError("uses_denoiser leaves out what predicts a velocity.")
         num_frames = high.shape[1]
         with torch.no_grad():
             clean = self.target.encode(high.flatten(0, 1)).float()
@@ -62,5 +67,5 @@ class TargetedNetwork(CompactNetwork):
         noise = torch.randn_like(clean)
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
         wanted = signal.sqrt() * noise - (1 - signal).sqrt() * clean
-        velocity = self.denoiser(noisy, self.condition(init, video), each, num_frames)
+        velocity, _ = self.denoiser(noisy, self.condition(init, video), each, num_frames)
         return functional.mse_loss(velocity.float(), wanted)

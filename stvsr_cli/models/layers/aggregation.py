@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.models.layers.flow import resize_flow
-from stvsr_cli.models.layers.warp import warp
+from stvsr_cli.models.layers.warp import Sampling, warp
 
 
 def flow_from_between(forward: Tensor, backward: Tensor, time: float) -> tuple[Tensor, Tensor]:
@@ -27,8 +27,10 @@ def flow_from_between(forward: Tensor, backward: Tensor, time: float) -> tuple[T
 class ContextAggregation(nn.Module):
     """Frame prediction and frame fusion for any time between two keyframes."""
 
-    def __init__(self, width: int = 40) -> None:
+    def __init__(self, width: int = 40, *, sampling: Sampling = "bilinear") -> None:
+        """width: feature channels of both networks. sampling: of the keyframes that are fused."""
         super().__init__()
+        self.sampling: Sampling = sampling
         self.refine = nn.Sequential(
             nn.Conv2d(3 * 12 + 4 + 1, width, 3, padding=1),
             nn.LeakyReLU(0.1),
@@ -75,8 +77,9 @@ class ContextAggregation(nn.Module):
         blended = sum(weights[:, i : i + 1] * p for i, p in enumerate(predictions)) + fused[:, 4:]
         return blended.unflatten(0, pairs), to_left.unflatten(0, pairs), to_right.unflatten(0, pairs)
 
-    @staticmethod
-    def _predict(frames: Tensor, forward: Tensor, backward: Tensor, to_left: Tensor, to_right: Tensor) -> list[Tensor]:
+    def _predict(
+        self, frames: Tensor, forward: Tensor, backward: Tensor, to_left: Tensor, to_right: Tensor
+    ) -> list[Tensor]:
         """Warp two keyframes on each side to the target time; at the ends of the window the nearest one twice."""
         first = torch.cat([torch.zeros_like(backward[:, :1]), backward[:, :-1]], 1).flatten(0, 1)  # left -> before it
         last = torch.cat([forward[:, 1:], torch.zeros_like(forward[:, :1])], 1).flatten(0, 1)  # right -> after it
@@ -86,7 +89,10 @@ class ContextAggregation(nn.Module):
         to_after = to_right + warp(last, to_right, padding="border")
         sources = (frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1), before, after)
         flows = (to_left, to_right, to_before, to_after)
-        return [warp(s, resize_flow(f, 2), padding="border") for s, f in zip(sources, flows, strict=True)]
+        return [
+            warp(source, resize_flow(flow, 2), padding="border", sampling=self.sampling)
+            for source, flow in zip(sources, flows, strict=True)
+        ]
 
 
 def interleave(keyframes: Tensor, between: list[Tensor]) -> Tensor:

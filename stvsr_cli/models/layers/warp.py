@@ -6,12 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+Sampling = Literal["bilinear", "bicubic"]
 
-def warp(x: Tensor, flow: Tensor, padding: Literal["zeros", "border"] = "zeros", align_corners: bool = True) -> Tensor:
-    """Sample x where the flow points, bilinearly: output(p) = x(p + flow(p)).
+
+def warp(
+    x: Tensor,
+    flow: Tensor,
+    padding: Literal["zeros", "border"] = "zeros",
+    align_corners: bool = True,
+    sampling: Sampling = "bilinear",
+) -> Tensor:
+    """Sample x where the flow points: output(p) = x(p + flow(p)).
 
     x: [N, C, H, W]. flow: [N, 2, H, W] in pixels, x then y. padding: what lies outside x, zeros or its border.
     align_corners: whether outside begins at the centres of the outermost pixels, or at their outer edges.
+    sampling: bilinear, or bicubic, which keeps more of what is fine and may overshoot.
     Returns [N, C, H, W] in x's dtype; positions and weights are float32 whatever that is.
     """
     height, width = x.shape[-2:]
@@ -25,7 +34,5 @@ def warp(x: Tensor, flow: Tensor, padding: Literal["zeros", "border"] = "zeros",
         grid_x = (2 * x_position + 1) / width - 1
         grid_y = (2 * y_position + 1) / height - 1
     grid = torch.stack([grid_x, grid_y], dim=-1)  # [N, H, W, 2]
-    sampled = functional.grid_sample(
-        x.float(), grid, mode="bilinear", padding_mode=padding, align_corners=align_corners
-    )
+    sampled = functional.grid_sample(x.float(), grid, mode=sampling, padding_mode=padding, align_corners=align_corners)
     return sampled.to(x.dtype)

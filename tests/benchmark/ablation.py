@@ -1,0 +1,113 @@
+"""The compact model with each of its ideas taken out, all trained on for the same steps and measured alike.
+
+    python -m tests.benchmark.ablation --data DATA --start weights/compact --out RUNS
+
+DATA holds `train/`, `photos*.tar`, `val/` and `squeezenet1_1.safetensors`. Each variant starts from the given weights
+without the tensors of what is taken out, and without the detail expert. Differences are the variant's minus the whole
+network's, over the same clips, with their standard error.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.model import CONFIG_FILE, WEIGHTS_FILE, load, read_config, write_config
+from stvsr_cli.models.compact.network import CompactNetwork
+from stvsr_cli.train.evaluate import Excerpt, differences, evaluate, mean_values, write_rows
+from stvsr_cli.train.loop import run
+from stvsr_cli.train.losses import Perceptual
+from stvsr_cli.train.validate import TRACKS
+
+CPU = torch.device("cpu")
+VARIANTS = {
+    "whole": {},
+    "no motion residual": {"uses_residual": False},
+    "no context aggregation": {"uses_aggregation": False},
+    "no deformable alignment": {"uses_alignment": False},
+    "no diffusion step": {"uses_denoiser": False},
+    "no video guidance": {"uses_guidance": False},
+    "no temporal expert": {"uses_temporal_expert": False},
+    "no retrieval": {"uses_retrieval": False},
+}
+MEASURES = ("psnr", "psnr_mid", "perc", "temporal")
+RECIPE = """model = "compact"
+stage = "one_step"
+steps = {steps}
+batch = 4
+crop_px = 128
+keyframes = 3
+whole_px = 32
+learning_rate = 4e-4
+warmup_steps = 20
+ema_decay = 0.98
+start_from = "start.safetensors"
+validate_every = 1000000
+losses = {{ pixel = 1.0, between = 0.3, temporal = 0.6 }}
+
+[network]
+{network}
+
+[data]
+sources = ["train/shard-0.tar", "train/shard-1.tar", "train/shard-2.tar", "train/shard-3.tar", "photos.tar", "photos-2.tar"]
+seed = 2
+"""
+
+
+def trained(changes, start, folder, data, cache, steps):
+    """Train a variant on; returns the folder with its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = replace(read_config(start / CONFIG_FILE), **changes)
+    wanted = CompactNetwork(config).state_dict()
+    tensors = load_file(str(start / WEIGHTS_FILE))
+    save_file({name: tensor for name, tensor in tensors.items() if name in wanted}, folder / "start.safetensors")
+    default = asdict(CompactConfig())
+    network = [f"{name} = {json.dumps(value)}" for name, value in asdict(config).items() if value != default[name]]
+    recipe = folder / "recipe.toml"
+    recipe.write_text(RECIPE.format(steps=steps, network="\n".join(network)))
+    run(recipe, data=data, out=folder, cache=cache, device=CPU)
+    (folder / "one_step.safetensors").replace(folder / WEIGHTS_FILE)
+    write_config(config, folder / CONFIG_FILE)
+    return folder
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--start", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--crop", type=int, default=256)
+    parser.add_argument("--keyframes", type=int, default=4)
+    arguments = parser.parse_args()
+    perceptual = Perceptual(arguments.data / "squeezenet1_1.safetensors")
+    excerpt = Excerpt(keyframes=arguments.keyframes, crop_px=arguments.crop)
+    whole = None
+    for name, changes in VARIANTS.items():
+        torch.manual_seed(0)
+        folder = arguments.out / name.replace(" ", "_")
+        trained(
+            changes,
+            arguments.start,
+            folder,
+            arguments.data,
+            arguments.cache or arguments.out / "cache",
+            arguments.steps,
+        )
+        model = load(folder, CPU, torch.bfloat16)
+        rows = list(evaluate(model, arguments.data / "val", excerpt, device=CPU, perceptual=perceptual, detail=0.0))
+        write_rows(rows, arguments.out / f"{folder.name}.csv")
+        whole = whole or rows
+        for track in TRACKS:
+            means, changed = mean_values(rows, track), differences(rows, whole, track)
+            print(f"{name:<24} {track:<6}", *(f"{m} {means[m]:.3f} ({changed[m][0]:+.3f} ± {changed[m][1]:.3f})" for m in MEASURES),
+                  flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
