@@ -64,7 +64,7 @@ def test_no_seam_between_windows_of_a_still_scene(model: CompactModel, clip: Ten
     output = upscaled(model, frames, window=5, overlap=2)
     changes = (output[1:] - output[:-1]).abs()
     assert len(output) == 25
-    for steps, most in ((changes.mean((1, 2, 3)), 1.5), (changes.amax((1, 2, 3)), 2.0)):
+    for steps, most in ((changes.mean((1, 2, 3)), 1.5), (changes.amax((1, 2, 3)), 1.75)):
         inside = steps[:5].max()  # within the first window
         assert float(steps.max()) <= max(float(inside) * most, 2 / 255)
 
@@ -77,7 +77,7 @@ def test_windows_change_little_in_motion(model: CompactModel, clip: Tensor) -> N
 def test_tiles_change_little_and_batches_nothing(model: CompactModel, clip: Tensor) -> None:
     frames = clip[:3]
     whole, tiled = upscaled(model, frames, 3, 1), upscaled(model, frames, 3, 1, tile=96)
-    assert psnr(tiled, whole) > 38
+    assert psnr(tiled, whole) > 42
     assert torch.allclose(upscaled(model, frames, 3, 1, tile=96, batch=3), tiled, atol=1e-4)
 
 

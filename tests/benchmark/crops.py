@@ -45,7 +45,7 @@ def subject(text):
     name, _, rest = text.partition("=")
     clip, corner, *more = rest.split(":")
     x, y = (int(part) // SCALE * SCALE for part in corner.split(","))
-    frame, brightness = [*more, "5", "1"][:2] if len(more) != 1 else (more[0], "1")
+    frame, brightness = (*more, *("5", "1")[len(more) :])
     return Subject(name, Path(clip), (x, y), int(frame), float(brightness))
 
 

@@ -10,6 +10,8 @@ import av
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
 
+from tests.clips import make_video
+
 REAL_ESRGAN = {"animevideov3": 2, "x4plus": 4}
 """The package's numbers of the two networks that enlarge four times."""
 SCALE = 4
@@ -25,13 +27,8 @@ def read(path):
 
 def write(path, frames, rate, crf):
     """Frames [T, H, W, 3] uint8 as H.264; crf 0 is lossless."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(60000))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": str(crf), "preset": "medium"}
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
-        container.mux(stream.encode())
+    rate, options = Fraction(rate).limit_denominator(60000), {"crf": str(crf), "preset": "medium"}
+    make_video(path, frames, rate=rate, options=options)
 
 
 def enlarge(frames, name):

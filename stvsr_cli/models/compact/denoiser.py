@@ -79,7 +79,6 @@ class Denoiser(nn.Module):
         self.middle_out = TimedBlock(middle, embedding)
         self.up_fine = nn.Conv2d(middle, width, 1)
         self.leave = nn.Conv2d(width, config.latent_channels + width, 3, padding=1)
-        self.latent_channels = config.latent_channels
         start_at_unit_scale(self)
         with torch.no_grad():
             self.leave.weight.mul_(BRANCH_GAIN)
@@ -131,6 +130,5 @@ class Denoiser(nn.Module):
         fine = fine + functional.interpolate(self.up_fine(middle), scale_factor=2, mode="nearest")
         for block in self.fine_out:
             fine = run(block, fine)
-        left: Tensor = self.leave(fine)
-        velocity, change = left.split([self.latent_channels, left.shape[1] - self.latent_channels], 1)
+        velocity, change = self.leave(fine).tensor_split([latent.shape[1]], 1)
         return velocity, change
