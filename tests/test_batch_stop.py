@@ -138,3 +138,27 @@ def test_the_report_is_written_before_the_last_resort(items, tmp_path, monkeypat
     (((name, status, why),),) = told
     assert (name, status) == ("a", "failed") and "in the stage model" in why
     assert StallError.exit_code == 8
+
+
+LATE = """
+import os, signal, typer
+from stvsr_cli.cli.failures import Stop, reported
+from stvsr_cli.errors import Interrupted
+
+stop = Stop()
+stop.armed = True
+try:
+    with reported(traceback=False, stop=stop):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked.is_set()
+        raise Interrupted("stopped in order")
+except typer.Exit as ended:
+    os.kill(os.getpid(), signal.SIGINT)
+    raise SystemExit(ended.exit_code)
+"""
+
+
+def test_a_second_control_c_while_the_process_ends_changes_nothing():
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 130, done.stderr
+    assert "stopped in order" in done.stderr and "Traceback" not in done.stderr

@@ -74,7 +74,10 @@ def _end(error: StvsrError, traceback: bool) -> None:
 
 @contextmanager
 def _signals(wish: Stop | None) -> Iterator[None]:
-    """Raise KeyboardInterrupt on the first SIGINT or SIGTERM, once; end the process if clearing up takes too long."""
+    """Raise KeyboardInterrupt on the first SIGINT or SIGTERM, once; end the process if clearing up takes too long.
+
+    Once a stop was asked for, further signals are ignored to the process's end: they would replace its exit code.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -93,9 +96,7 @@ def _signals(wish: Stop | None) -> Iterator[None]:
             again.start()
             return
         asked.set()
-        watchdog = threading.Timer(GRACE_S, os._exit, (Interrupted.exit_code,))
-        watchdog.daemon = True
-        watchdog.start()
+        _end_within(GRACE_S)
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -104,5 +105,14 @@ def _signals(wish: Stop | None) -> Iterator[None]:
     finally:
         for timer in timers:
             timer.cancel()
+        ending = asked.is_set() or (wish is not None and wish.asked.is_set())
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ending else handler)
+        if ending and not asked.is_set():
+            _end_within(GRACE_S)
+
+
+def _end_within(seconds: float) -> None:
+    watchdog = threading.Timer(seconds, os._exit, (Interrupted.exit_code,))
+    watchdog.daemon = True
+    watchdog.start()
