@@ -20,6 +20,7 @@ from stvsr_cli.models.dloral.initial import blend_linearly
 from stvsr_cli.models.dloral.prompt import embed_prompt
 from stvsr_cli.models.dloral.published import EXPERTS, PARTS, convert, merged_weights, read_checkpoint
 from stvsr_cli.models.step import run_window
+from tests.benchmark.full_size import SD21_UNET, SD21_VAE
 from tests.make_checkpoint import make_checkpoint
 from tests.tiny_dloral import TINY_UNET, TINY_VAE, adapted_unet, shapes, tiny_spec
 
@@ -283,42 +284,6 @@ def test_bfloat16_stays_near(tiny, model):
 
 
 # full size
-
-SD21_UNET = {
-    "act_fn": "silu",
-    "attention_head_dim": [5, 10, 20, 20],
-    "block_out_channels": [320, 640, 1280, 1280],
-    "center_input_sample": False,
-    "cross_attention_dim": 1024,
-    "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
-    "downsample_padding": 1,
-    "dual_cross_attention": False,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "in_channels": 4,
-    "layers_per_block": 2,
-    "mid_block_scale_factor": 1,
-    "norm_eps": 1e-5,
-    "norm_num_groups": 32,
-    "num_class_embeds": None,
-    "only_cross_attention": False,
-    "out_channels": 4,
-    "sample_size": 64,
-    "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
-    "use_linear_projection": True,
-}
-SD21_VAE = {
-    "act_fn": "silu",
-    "block_out_channels": [128, 256, 512, 512],
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "in_channels": 3,
-    "latent_channels": 4,
-    "layers_per_block": 2,
-    "norm_num_groups": 32,
-    "out_channels": 3,
-    "sample_size": 768,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-}
 
 
 def digest(module):

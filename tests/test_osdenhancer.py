@@ -20,30 +20,12 @@ from stvsr_cli.models.osdenhancer.initial import Padding, initialise
 from stvsr_cli.models.osdenhancer.transformer import ResidualGatedTransformer
 from stvsr_cli.models.stitch import Runner, upscale_shot
 from stvsr_cli.windows import TileConfig, WindowConfig
+from tests.benchmark.full_size import COGVIDEOX_1_5_5B
 from tests.make_checkpoint import make_checkpoint
 
 PARITY = Path(__file__).parent / "parity"
 TRANSFORMER_FILE = "transformer/diffusion_pytorch_model.safetensors"
 CPU = torch.device("cpu")
-
-COGVIDEOX_1_5_5B = {
-    "num_attention_heads": 48,
-    "attention_head_dim": 64,
-    "num_layers": 42,
-    "in_channels": 16,
-    "out_channels": 16,
-    "text_embed_dim": 4096,
-    "time_embed_dim": 512,
-    "max_text_seq_length": 226,
-    "patch_size": 2,
-    "patch_size_t": 2,
-    "patch_bias": False,
-    "sample_height": 300,
-    "sample_width": 300,
-    "sample_frames": 81,
-    "use_rotary_positional_embeddings": True,
-}
-"""diffusers' conversion of CogVideoX1.5-5B (text to video)."""
 
 
 @pytest.fixture(scope="module", autouse=True)
