@@ -13,6 +13,7 @@ from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train import run
 from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.critic import Critic, critic_losses
+from stvsr_cli.train.losses import PERIOD_PX, off_grid
 from tests.test_train import cache, sources
 
 __all__ = ["cache", "sources"]
@@ -116,3 +117,16 @@ def test_the_critic_learns_to_tell_noise_from_flat() -> None:
     assert isinstance(critic.layers[-1], nn.Conv3d)
     with torch.no_grad():
         assert float((critic(noise) - critic(flat)).mean()) > 1
+
+
+def test_features_see_every_place_on_the_outputs_grid_and_the_same_of_both() -> None:
+    rows = torch.arange(24.0).view(24, 1).expand(24, 32)
+    columns = torch.arange(32.0).view(1, 32).expand(24, 32)
+    places = torch.stack([rows, columns])
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(400):
+        a, b = off_grid(places, places + 100)
+        assert a.shape == (2, 24 - PERIOD_PX, 32 - PERIOD_PX) and torch.equal(a + 100, b)
+        seen.add((int(a[0, 0, 0]), int(a[1, 0, 0])))
+    assert len(seen) > 0.9 * PERIOD_PX**2

@@ -14,7 +14,7 @@ from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.critic import Critic, critic_losses
-from stvsr_cli.train.losses import Perceptual, charbonnier
+from stvsr_cli.train.losses import Perceptual, charbonnier, off_grid
 from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
@@ -85,7 +85,7 @@ def decoder_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module 
     output, _ = network(batch.low, batch.fps_factor, batch.whole)
     losses = {"pixel": charbonnier(output, batch.high)} | _over_time(output, batch.high)
     if isinstance(network, CriticisedNetwork):
-        losses |= critic_losses(network.critic, output, batch.high)
+        losses |= critic_losses(network.critic, *off_grid(output, batch.high))
     return losses | _perceptual(perceptual, output, batch.high)
 
 
@@ -96,7 +96,7 @@ def _over_time(output: Tensor, target: Tensor) -> Losses:
 def _perceptual(perceptual: nn.Module | None, output: Tensor, target: Tensor) -> Losses:
     if perceptual is None:
         return {}
-    return {"perceptual": perceptual(output.flatten(0, 1), target.flatten(0, 1)).mean()}
+    return {"perceptual": perceptual(*off_grid(output.flatten(0, 1), target.flatten(0, 1))).mean()}
 
 
 ADDED = (

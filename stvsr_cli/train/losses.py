@@ -7,12 +7,26 @@ from torch.nn import functional
 from stvsr_cli.quality.features import Perceptual
 from stvsr_cli.quality.measures import luma, psnr
 
-__all__ = ["Perceptual", "charbonnier", "flow_error", "log_error", "luma", "psnr"]
+__all__ = ["Perceptual", "charbonnier", "flow_error", "log_error", "luma", "off_grid", "psnr"]
+
+PERIOD_PX = 8
+"""Pixels after which a network's output grid, and the strides of what looks at it, repeat."""
 
 
 def charbonnier(a: Tensor, b: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Mean of sqrt((a - b)^2 + epsilon^2) (Charbonnier et al., 1994)."""
     return torch.sqrt((a - b).square() + epsilon * epsilon).mean()
+
+
+def off_grid(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the same part of both, [..., H - 8, W - 8], at a random place.
+
+    Strided features that always lie alike on the output's grid teach a network to draw that grid.
+    """
+    top, left = torch.randint(PERIOD_PX, (2,)).tolist()
+    height, width = (side - PERIOD_PX for side in a.shape[-2:])
+    part = (..., slice(top, top + height), slice(left, left + width))
+    return a[part], b[part]
 
 
 def log_error(error: Tensor) -> Tensor:
