@@ -13,7 +13,7 @@ from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train import run
 from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.critic import Critic, critic_losses
-from stvsr_cli.train.losses import PERIOD_PX, off_grid
+from stvsr_cli.train.losses import PERIOD_PX, gradient_error, off_grid
 from tests.test_train import cache, sources
 
 __all__ = ["cache", "sources"]
@@ -130,3 +130,16 @@ def test_features_see_every_place_on_the_outputs_grid_and_the_same_of_both() -> 
         assert a.shape == (2, 24 - PERIOD_PX, 32 - PERIOD_PX) and torch.equal(a + 100, b)
         seen.add((int(a[0, 0, 0]), int(a[1, 0, 0])))
     assert len(seen) > 0.9 * PERIOD_PX**2
+
+
+def test_the_strength_of_gradients_sees_blur_and_not_where_an_edge_lies() -> None:
+    edge = torch.zeros(1, 1, 16, 32)
+    edge[..., 12:] = 1.0
+    moved = edge.roll(1, -1)
+    moved[..., 0] = 0.0
+    blurred = torch.nn.functional.avg_pool2d(edge, (1, 3), 1, (0, 1), count_include_pad=False)
+    texture = torch.rand(1, 1, 16, 32, generator=torch.Generator().manual_seed(0))
+    flat = torch.nn.functional.avg_pool2d(texture, 3, 1, 1, count_include_pad=False)
+    assert gradient_error(edge, edge) == 0
+    assert gradient_error(edge, moved) < 1e-6
+    assert gradient_error(texture, flat) > 0.1 > gradient_error(edge, blurred)

@@ -7,7 +7,7 @@ from torch.nn import functional
 from stvsr_cli.quality.features import Perceptual
 from stvsr_cli.quality.measures import luma, psnr
 
-__all__ = ["Perceptual", "charbonnier", "flow_error", "log_error", "luma", "off_grid", "psnr"]
+__all__ = ["Perceptual", "charbonnier", "flow_error", "gradient_error", "log_error", "luma", "off_grid", "psnr"]
 
 PERIOD_PX = 8
 """Pixels after which a network's output grid, and the strides of what looks at it, repeat."""
@@ -32,6 +32,18 @@ def off_grid(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def log_error(error: Tensor) -> Tensor:
     """Mean over samples of the logarithm of the mean square, [B, ...]: as in psnr, easy samples count as much as hard ones."""
     return error.square().flatten(1).mean(1).clamp_min(1e-8).log().mean()
+
+
+def gradient_error(a: Tensor, b: Tensor, cell: int = 8) -> Tensor:
+    """Mean difference of how strong the gradients are, in cells of 8 x 8 pixels; where they lie does not count.
+
+    a, b: [N, C, H, W]. After the gradient variance loss (arXiv 2202.00997), with means of absolute values.
+    """
+    total = a.new_zeros(())
+    for axis in (-1, -2):
+        strengths = [functional.avg_pool2d(x.diff(dim=axis).abs(), cell) for x in (a, b)]
+        total = total + (strengths[0] - strengths[1]).abs().mean()
+    return total
 
 
 def flow_error(levels: list[Tensor], target: Tensor) -> Tensor:
