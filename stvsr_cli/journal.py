@@ -9,23 +9,17 @@ that whatever ends the program, all but the segment in work is kept.
 import fcntl
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from stvsr_cli import manifest
 from stvsr_cli.errors import Interrupted, OutputError, StvsrError
 from stvsr_cli.manifest import Manifest, Point, Totals, compare, read_manifest
-from stvsr_cli.media.decode import Picture
-from stvsr_cli.media.encode import Worker
 from stvsr_cli.media.measure import measure
 from stvsr_cli.media.mux import OutputFile, sync_folder
 from stvsr_cli.media.segments import Segment, extradata, is_whole, joined
-from stvsr_cli.timeline import Slot
-from stvsr_cli.windows import WindowConfig
 
 logger = logging.getLogger(__name__)
 
@@ -34,39 +28,6 @@ OWN = ("*.segment", "*.part", "joined.*")
 """What a journal's folder may hold beside the manifest and the lock; nothing else is touched."""
 MADE = "made"
 """List of pictures that were made, where they are the output: it stays until they are all there."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cutter:
-    """Where segments end: at shots, and in long shots at windows."""
-
-    windows: WindowConfig
-    batch: int
-    """Windows per call of the model."""
-    num_frames: int
-    """Output frames after which a segment ends with the next window; with the next shot after a quarter of them."""
-
-    def ends_before(self, slot: Slot, shot: int, count: int) -> bool:
-        """Whether a segment of `count` frames ends before an output frame of the shot that begins at frame `shot`."""
-        if slot.step:
-            return False
-        if slot.source == shot:
-            return 4 * count >= self.num_frames
-        return count >= self.num_frames and (slot.source - shot) % self._step == 0
-
-    def context(self, source: int, shot: int) -> int:
-        """The first frame the model must see, so that from frame `source` on the output is the same to the bit.
-
-        That is the start of the earliest window that reaches it, or of that window's batch: windows are cut and
-        gathered into batches from the shot's first frame on.
-        """
-        window = (source - shot) // self._step
-        first = max(0, window - (self.windows.size - 1) // self._step)
-        return shot + (first - first % self.batch) * self._step
-
-    @property
-    def _step(self) -> int:
-        return self.windows.size - self.windows.overlap
 
 
 def journal_folder(target: Path) -> Path:
@@ -246,94 +207,6 @@ class Journal:
                 hint="The same command goes on from there.",
             ) from error
         logger.warning("%d finished frames are kept in %s: the same command goes on", self.frames_out, self.folder)
-
-
-class Writer(Protocol):
-    """Takes the pictures of one segment."""
-
-    def write(self, picture: Picture, pts: int, duration: int) -> None:
-        """Take the next picture. pts, duration: ticks of the time base, counted as in the source."""
-        ...
-
-    def finish(self) -> Segment:
-        """Put the segment on disk to stay, under its name."""
-        ...
-
-    def discard(self) -> None:
-        """Give up what is not finished; never raises."""
-        ...
-
-
-class Recorder:
-    """Takes a run's output frames and writes them as segments, in a thread; a context manager.
-
-    new_writer: makes the writer of a segment at a path. stop: when set, the run ends with the segment in work, by
-    Interrupted.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        cutter: Cutter,
-        new_writer: Callable[[Path], Writer],
-        stop: threading.Event | None = None,
-    ) -> None:
-        self._journal, self._cutter, self._new_writer, self._stop = journal, cutter, new_writer, stop
-        self._writer: Writer | None = None
-        self._count = 0
-        self._num_shots = journal.point.num_shots
-        self._shot: int | None = None
-        self._next = 0
-
-    def __enter__(self) -> "Recorder":
-        self._worker: Worker[tuple[Picture, Slot, int]] = Worker(self._record, "encode")
-        return self
-
-    def write(self, picture: Picture, slot: Slot, shot: int) -> None:
-        """Take the next output frame. shot: first input frame of the shot it lies in."""
-        self._worker.put((picture, slot, shot))
-
-    def _record(self, item: tuple[Picture, Slot, int]) -> None:
-        picture, slot, shot = item
-        if self._writer is not None and self._cutter.ends_before(slot, shot, self._count):
-            before = self._num_shots - (shot == self._shot)
-            context = self._cutter.context(slot.source, shot)
-            self._end(Point(frame=slot.source, context=context, shot=shot, num_shots=before))
-            if self._stop is not None and self._stop.is_set():
-                raise Interrupted(
-                    f"stopped after {self._journal.frames_out} frames, which are kept in {self._journal.folder}.",
-                    hint="The same command goes on from there.",
-                )
-        if shot != self._shot:
-            self._shot, self._num_shots = shot, self._num_shots + 1
-        if self._writer is None:
-            self._writer, self._count = self._new_writer(self._journal.next_name()), 0
-        self._writer.write(picture, slot.pts, slot.duration)
-        self._count += 1
-        self._next = slot.source + 1
-
-    def _end(self, point: Point) -> None:
-        if self._writer is None:
-            return
-        reached("segment")
-        segment = self._writer.finish()
-        reached("segment written")
-        self._journal.add(segment, point)
-        self._writer = None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._worker.close()
-                end = self._next
-                self._end(Point(frame=end, context=end, shot=end, num_shots=self._num_shots))
-            else:
-                self._worker.abort()
-        finally:
-            if self._writer is not None and self._worker.has_ended:
-                self._writer.discard()
 
 
 class _locked:  # noqa: N801  # reads as a function

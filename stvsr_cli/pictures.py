@@ -7,7 +7,7 @@ from dataclasses import astuple, replace
 from functools import partial
 
 from stvsr_cli import __version__
-from stvsr_cli.journal import MADE, Cutter, Journal, Recorder
+from stvsr_cli.journal import MADE, Journal
 from stvsr_cli.manifest import Totals, described, file_identity, files_identity
 from stvsr_cli.media.decode import Frame
 from stvsr_cli.media.images import ImageOutput, is_image, is_pattern, list_images
@@ -16,6 +16,7 @@ from stvsr_cli.media.probe import VideoInfo
 from stvsr_cli.models.device import usable_bytes
 from stvsr_cli.pipeline import OUTSIDE, Loaded
 from stvsr_cli.plan import Job, make_plan
+from stvsr_cli.recorder import Cutter, Recorder
 from stvsr_cli.run import Progress, Run
 from stvsr_cli.space import check_space
 

@@ -10,7 +10,7 @@ import torch
 
 from stvsr_cli import __version__, watch
 from stvsr_cli.errors import StallError
-from stvsr_cli.journal import Cutter, Journal, Recorder, settle
+from stvsr_cli.journal import Journal, settle
 from stvsr_cli.manifest import Totals, described, file_identity, fingerprint
 from stvsr_cli.media.decode import Frame
 from stvsr_cli.media.deinterlace import with_fields
@@ -22,6 +22,7 @@ from stvsr_cli.models.device import pick_device, pick_precision, pick_threads, u
 from stvsr_cli.models.fit import offload_on, waiting_bytes
 from stvsr_cli.models.registry import check_options, find_model, load_model
 from stvsr_cli.plan import Job, Plan, make_plan
+from stvsr_cli.recorder import Cutter, Recorder
 from stvsr_cli.run import Loaded as Loaded
 from stvsr_cli.run import Progress as Progress
 from stvsr_cli.run import Report as Report

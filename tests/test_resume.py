@@ -12,7 +12,7 @@ import av
 import pytest
 import torch
 
-from stvsr_cli import Job, journal, upscale
+from stvsr_cli import Job, journal, recorder, upscale
 from stvsr_cli.errors import Interrupted, OutputError, UsageError
 from stvsr_cli.journal import journal_folder
 from stvsr_cli.media.encode import EncoderConfig
@@ -216,7 +216,8 @@ def test_failures_at_each_moment_of_the_journal(tmp_path, moment, monkeypatch):
         if name == moment and seen.count(name) == min(3, {"manifest": 3, "segment": 3}.get(name, 1)):
             raise OutputError("fault")
 
-    monkeypatch.setattr(journal, "reached", reached)
+    for module in (journal, recorder):
+        monkeypatch.setattr(module, "reached", reached)
     with pytest.raises(OutputError, match="fault"):
         upscale(job_of(source, target, **WINDOWED), loaded=loaded())
     monkeypatch.undo()
