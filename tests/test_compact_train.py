@@ -13,7 +13,7 @@ from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train import run
 from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.critic import Critic, critic_losses
-from stvsr_cli.train.losses import PERIOD_PX, gradient_error, off_grid
+from stvsr_cli.train.losses import PERIOD_PX, gradient_error, grid_error, off_grid
 from tests.test_train import cache, sources
 
 __all__ = ["cache", "sources"]
@@ -143,3 +143,13 @@ def test_the_strength_of_gradients_sees_blur_and_not_where_an_edge_lies() -> Non
     assert gradient_error(edge, edge) == 0
     assert gradient_error(edge, moved) < 1e-6
     assert gradient_error(texture, flat) > 0.1 > gradient_error(edge, blurred)
+
+
+def test_a_pattern_of_the_grid_is_told_from_what_does_not_repeat() -> None:
+    target = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    stripes = 0.1 * (torch.arange(64) % PERIOD_PX == 0).float().expand(2, 3, 64, 64)
+    assert grid_error(target, target) == 0
+    assert grid_error(target + 0.5, target) < 1e-6
+    assert grid_error(target + stripes, target) == pytest.approx(0.1 * 2 * 7 / 64, rel=1e-3)
+    assert grid_error(target + noise, target) < 0.02

@@ -14,7 +14,7 @@ from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.critic import Critic, critic_losses
-from stvsr_cli.train.losses import Perceptual, charbonnier, gradient_error, off_grid
+from stvsr_cli.train.losses import Perceptual, charbonnier, gradient_error, grid_error, off_grid
 from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
@@ -81,10 +81,12 @@ def one_step_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module
 
 
 def decoder_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
-    """Output against target, in pixels, in the strength of gradients, over time and in features."""
+    """Output against target: in pixels, in the strength of gradients, on the output's grid, over time and in features."""
     output, _ = network(batch.low, batch.fps_factor, batch.whole)
     losses = {"pixel": charbonnier(output, batch.high)} | _over_time(output, batch.high)
-    losses["gradient"] = gradient_error(*off_grid(output.flatten(0, 1), batch.high.flatten(0, 1)))
+    frames, target = output.flatten(0, 1), batch.high.flatten(0, 1)
+    losses["gradient"] = gradient_error(*off_grid(frames, target))
+    losses["grid"] = grid_error(frames, target)
     if isinstance(network, CriticisedNetwork):
         losses |= critic_losses(network.critic, *off_grid(output, batch.high))
     return losses | _perceptual(perceptual, output, batch.high)

@@ -7,7 +7,17 @@ from torch.nn import functional
 from stvsr_cli.quality.features import Perceptual
 from stvsr_cli.quality.measures import luma, psnr
 
-__all__ = ["Perceptual", "charbonnier", "flow_error", "gradient_error", "log_error", "luma", "off_grid", "psnr"]
+__all__ = [
+    "Perceptual",
+    "charbonnier",
+    "flow_error",
+    "gradient_error",
+    "grid_error",
+    "log_error",
+    "luma",
+    "off_grid",
+    "psnr",
+]
 
 PERIOD_PX = 8
 """Pixels after which a network's output grid, and the strides of what looks at it, repeat."""
@@ -44,6 +54,13 @@ def gradient_error(a: Tensor, b: Tensor, cell: int = 8) -> Tensor:
         strengths = [functional.avg_pool2d(x.diff(dim=axis).abs(), cell) for x in (a, b)]
         total = total + (strengths[0] - strengths[1]).abs().mean()
     return total
+
+
+def grid_error(a: Tensor, b: Tensor) -> Tensor:
+    """Mean size of the part of a - b that repeats every 8 pixels: a pattern of the output's grid. a, b: [N, C, H, W]."""
+    cells = (a - b).unflatten(-2, (-1, PERIOD_PX)).unflatten(-1, (-1, PERIOD_PX))  # [N, C, H / 8, 8, W / 8, 8]
+    pattern = cells.mean((2, 4))
+    return (pattern - pattern.mean((-2, -1), keepdim=True)).abs().mean()
 
 
 def flow_error(levels: list[Tensor], target: Tensor) -> Tensor:
