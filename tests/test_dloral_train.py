@@ -22,15 +22,14 @@ from tests.clips import make_video, read_frames
 
 CPU = torch.device("cpu")
 RECIPES = Path(stages.__file__).parent / "recipes" / "dloral"
-TINY_UNET = {"block_out_channels": (8, 16), "norm_num_groups": 4, "in_channels": 4, "out_channels": 4}
-TINY_VAE = {"block_out_channels": (8, 8, 8), "norm_num_groups": 4, "latent_channels": 4}
+TINY_UNET = {"block_out_channels": (8, 16), "norm_num_groups": 4}
 
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(networks, "SMALL_UNET", networks.SMALL_UNET | TINY_UNET)
-    monkeypatch.setattr(networks, "SMALL_VAE", networks.SMALL_VAE | TINY_VAE)
+    monkeypatch.setattr(networks, "SMALL_RETRIEVAL", {"heads": 2, "dim": 4})
     monkeypatch.setattr(networks, "SMALL_RANKS", {"consistency": 2, "quality": 3})
 
 
@@ -75,7 +74,7 @@ def test_every_stage_lowers_its_losses_and_moves_its_own_parts(name) -> None:
     assert values[-1] < values[0]
     moved = {n for n, p in network.named_parameters() if not torch.equal(p, before[n])}
     wanted = {
-        "vae": lambda n: n.startswith("vae."),
+        "flow": lambda n: n.startswith("retrieval.flow."),
         "base": lambda n: n.startswith("unet.") and not is_factor(n),
         "consistency": lambda n: n.startswith("retrieval.") or n.endswith("_consistency.weight"),
         "detail": lambda n: n.endswith("_quality.weight"),
@@ -93,8 +92,8 @@ def test_an_untrained_retrieval_changes_nothing_and_the_flow_loss_knows_the_true
         torch.testing.assert_close(paired.clean, alone.clean)
         still = stages.pair_losses(network, data, None)["flow"]
         # from the second keyframe back to the first the picture goes to the left
-        shift = torch.tensor([-2.0, 0.0]).view(1, 2, 1, 1)
-        network.retrieval.flow.forward = lambda a, b: shift.expand(len(a), 2, 16, 16)
+        shift = torch.tensor([-4.0, 0.0]).view(1, 2, 1, 1)
+        network.retrieval.flow.forward = lambda a, b: shift.expand(len(a), 2, 32, 32)
         right = stages.pair_losses(network, data, None)["flow"]
     assert right < 0.2 * still
 
@@ -143,4 +142,4 @@ def test_what_is_unknown_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown stage 'x'"):
         stages.build(stage("x"), None)
     with pytest.raises(UsageError, match="no network settings, got speed"):
-        stages.build(stage("vae", network={"speed": 2}), None)
+        stages.build(stage("base", network={"speed": 2}), None)

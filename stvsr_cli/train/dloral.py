@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.errors import UsageError
@@ -17,7 +17,7 @@ from stvsr_cli.models.dloral.published import DETAIL_EXPERT, EXPERTS
 from stvsr_cli.models.layers.lora import is_factor
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.dloral_network import DLoRALNetwork, export, new_network
-from stvsr_cli.train.losses import Perceptual, charbonnier, flow_error
+from stvsr_cli.train.losses import Perceptual, flow_error, log_error
 from stvsr_cli.train.motion import warped_change
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, perceptual_of
@@ -25,17 +25,9 @@ from stvsr_cli.train.stage import Losses, Stage, perceptual_of
 (CONSISTENCY_EXPERT,) = (expert for expert in EXPERTS if expert != DETAIL_EXPERT)
 
 
-def vae_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
-    """Reconstruction of single frames, and the latent's divergence from a normal one."""
-    posterior = network.posterior(batch.high)
-    output = network.decode(posterior.mean * network.vae.config["scaling_factor"]).unflatten(0, batch.high.shape[:2])
-    losses = {
-        "pixel": charbonnier(output, batch.high),
-        "divergence": 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean(),
-    }
-    if perceptual is not None:
-        losses["perceptual"] = perceptual(output.flatten(0, 1), batch.high.flatten(0, 1)).mean()
-    return losses
+def flow_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """The flow of the retrieval against a classical one, which stands in for its published weights."""
+    return {"flow": _flow_error(batch, network.flow(network.enlarge(batch.low)))}
 
 
 def base_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
@@ -44,7 +36,7 @@ def base_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | No
     step = network.restore(network.enlarge(batch.low), paired=False)
     with torch.no_grad():
         wanted = network.encode(target).flatten(0, 1)
-    return {"latent": functional.mse_loss(step.clean, wanted)}
+    return {"latent": functional.mse_loss(step.clean, wanted), "fidelity": log_error(step.clean - wanted)}
 
 
 def pair_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
@@ -55,15 +47,20 @@ def pair_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | No
     keys = replace(batch, high=target, fps_factor=1)
     losses = {
         "pixel": functional.mse_loss(output, target),
+        "fidelity": log_error((output - target).flatten(0, 1)),
         "warp": warped_change(output, keys, network.config.scale),
-        "flow": output.new_zeros(()),
+        "flow": _flow_error(batch, step.flow),
     }
-    if batch.flow.shape[1]:
-        to_previous = batch.flow[:, :, 1] * (network.config.scale / network.stride)
-        losses["flow"] = flow_error([step.flow], to_previous)
     if perceptual is not None:
         losses["perceptual"] = perceptual(output.flatten(0, 1), target.flatten(0, 1)).mean()
     return losses
+
+
+def _flow_error(batch: Batch, flow: Tensor) -> Tensor:
+    """Error, in low pixels, of a flow [B, K - 1, 2, h, w] in positions of the latent; zero where the true one is not known."""
+    if not batch.flow.shape[1]:
+        return 0 * flow.sum()
+    return flow_error([flow], batch.flow[:, :, 1])
 
 
 def is_expert(name: str, expert: str) -> bool:
@@ -72,7 +69,7 @@ def is_expert(name: str, expert: str) -> bool:
 
 
 STAGES: dict[str, tuple[Callable[[str], bool], Stage[DLoRALNetwork]]] = {
-    "vae": (lambda name: name.startswith("vae."), Stage(("vae.",), vae_losses)),
+    "flow": (lambda name: name.startswith("retrieval.flow."), Stage(("retrieval.",), flow_losses)),
     "base": (lambda name: name.startswith("unet.") and not is_factor(name), Stage(("unet.",), base_losses)),
     "consistency": (
         lambda name: name.startswith("retrieval.") or is_expert(name, CONSISTENCY_EXPERT),
