@@ -17,6 +17,7 @@ from stvsr_cli.models.dloral.published import DETAIL_EXPERT, EXPERTS
 from stvsr_cli.models.layers.lora import is_factor
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.dloral_network import DLoRALNetwork, export, new_network
+from stvsr_cli.train.flow_start import level_error, share_level
 from stvsr_cli.train.losses import Perceptual, flow_error, log_error
 from stvsr_cli.train.motion import warped_change
 from stvsr_cli.train.samples import Batch
@@ -26,8 +27,8 @@ from stvsr_cli.train.stage import Losses, Stage, perceptual_of
 
 
 def flow_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
-    """The flow of the retrieval against a classical one, which stands in for its published weights."""
-    return {"flow": _flow_error(batch, network.flow(network.enlarge(batch.low)))}
+    """Error of one level of the retrieval's flow, which stands for all: in the place of SPyNet's published weights."""
+    return {"flow": level_error(network.retrieval.flow, batch.high[:, :: batch.fps_factor].flatten(0, 1))}
 
 
 def base_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
@@ -68,8 +69,9 @@ def is_expert(name: str, expert: str) -> bool:
     return is_factor(name) and name.endswith(f"_{expert}.weight")
 
 
+FLOW = "retrieval.flow."
 STAGES: dict[str, tuple[Callable[[str], bool], Stage[DLoRALNetwork]]] = {
-    "flow": (lambda name: name.startswith("retrieval.flow."), Stage(("retrieval.",), flow_losses)),
+    "flow": (lambda name: name.startswith(FLOW), Stage((FLOW,), flow_losses)),
     "base": (lambda name: name.startswith("unet.") and not is_factor(name), Stage(("unet.",), base_losses)),
     "consistency": (
         lambda name: name.startswith("retrieval.") or is_expert(name, CONSISTENCY_EXPERT),
@@ -77,7 +79,7 @@ STAGES: dict[str, tuple[Callable[[str], bool], Stage[DLoRALNetwork]]] = {
     ),
     "detail": (lambda name: is_expert(name, DETAIL_EXPERT), Stage(("unet.",), pair_losses)),
 }
-"""By stage: which parameters it trains, and how. The last two share their losses, and weigh them differently."""
+"""By stage: which parameters it trains (the flow only where its loss counts), and how. The last two share their losses, and weigh them differently."""
 
 
 def build(
@@ -92,7 +94,10 @@ def build(
     if config.network:
         raise UsageError(f"dloral has no network settings, got {', '.join(config.network)}.")
     network = new_network()
+    if config.stage == "flow":
+        share_level(network.retrieval.flow)
     trained, stage = STAGES[config.stage]
+    moves = config.stage == "flow" or bool(config.losses.get("flow"))  # without its own loss it would learn anything that lowers the others
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(trained(name))
+        parameter.requires_grad_(trained(name) and (moves or not name.startswith(FLOW)))
     return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)

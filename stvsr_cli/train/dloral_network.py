@@ -28,6 +28,7 @@ from stvsr_cli.models.dloral.published import (
 from stvsr_cli.models.dloral.retrieval import CrossFrameRetrieval
 from stvsr_cli.models.layers import lora
 from stvsr_cli.models.layers.checkpoint import save_tensors
+from stvsr_cli.train.flow_start import start_as_gradients
 from stvsr_cli.train.wavelet_start import start_as_wavelet
 
 SMALL_UNET: dict[str, Any] = {
@@ -198,12 +199,8 @@ def new_network() -> DLoRALNetwork:
     retrieval = CrossFrameRetrieval(SMALL_UNET["out_channels"], **SMALL_RETRIEVAL)
     vae = AutoencoderKL(**SMALL_VAE)
     start_as_wavelet(vae)
-    for layer in retrieval.flow.modules():  # rectified from end to end: at the usual start its signal dies away
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-    last = ("convs.4",)  # of a level of the flow network
-    for module, ends in ((unet, ("conv_out",)), (retrieval.attention, ("proj_out",)), (retrieval.flow, last)):
+    start_as_gradients(retrieval.flow)
+    for module, ends in ((unet, ("conv_out",)), (retrieval.attention, ("proj_out",))):
         for name in lora.adapted_layers(module, ends):
             for parameter in module.get_submodule(name).parameters():
                 nn.init.zeros_(parameter)

@@ -48,13 +48,14 @@ class Averaged:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
+        named = network.named_parameters(remove_duplicate=False)  # one that modules share has a name in each
+        self.values = {n: p.detach().clone() for n, p in named if p.requires_grad}
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Move towards the network's parameters; faster in the first steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in network.named_parameters():
+        for name, parameter in network.named_parameters(remove_duplicate=False):
             if name in self.values:
                 self.values[name].lerp_(parameter.detach(), 1 - decay)
 
