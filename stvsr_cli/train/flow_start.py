@@ -33,11 +33,13 @@ LARGEST_SHIFT, BEND, NOISE = 1.6, 0.3, 0.1
 def start_as_gradients(flow: SPyNet) -> None:
     """Set the weights of all levels alike, so that they begin with gradients, differences and their sums."""
     level = flow.levels[0]
-    for conv in level.convs:
+    convs = [module for module in level.modules() if isinstance(module, nn.Conv2d)]
+    for conv in convs:
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)
-    nn.init.normal_(level.convs[-1].weight, std=LAST_STD)
-    first, second = level.convs[0].weight, level.convs[1].weight
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+    nn.init.normal_(convs[-1].weight, std=LAST_STD)
+    first, second = convs[0].weight, convs[1].weight
     first[:, 6:] = 0  # the flow so far is of no use to its correction
     first[: DIFFERENCES * len(BLURS)] = 0
     second[: SUMS * len(BLURS)] = 0
