@@ -91,6 +91,8 @@ def test_a_stage_is_built_with_the_switches_it_asks_for(monkeypatch, base) -> No
     assert not built.use_aggregation
     assert not built.use_guidance
     assert built.transformer.gradient_checkpointing
+    assert {n.split(".")[0] for n in trained("one_step", train_aggregation=False)[1]} == {"guidance", "transformer"}
+    assert {n.split(".")[0] for n in trained("flow", train_aggregation=False)[1]} == {"flow", "aggregation"}
     built, names = trained("latent", base=str(base), finetune="lora", lora_rank=2)
     assert all(is_factor(n) for n in names if n.startswith("transformer."))
     assert any(n.startswith("guidance.") for n in names)

@@ -204,6 +204,12 @@ def test_windows_that_share_one_frame_give_the_whole_clip(model):
     assert not torch.equal(run(model, frames[:, 2:])[:, 0], whole[:, 2])  # the lead lacks its predecessor
 
 
+def test_frames_not_paired_look_at_themselves_alone(tiny):
+    frames = video(3, 16, 16)
+    alone = torch.cat([run(load_tiny(tiny), frame) for frame in frames.split(1, dim=1)], dim=1)
+    torch.testing.assert_close(run(load_tiny(tiny, paired=False), frames), alone, atol=1e-5, rtol=0)
+
+
 def test_members_of_a_batch_do_not_influence_each_other(model):
     frames = video(2, 16, 16, batch=2)
     torch.testing.assert_close(run(model, frames)[1:], run(model, frames[1:]), atol=1e-5, rtol=0)

@@ -16,21 +16,21 @@ from stvsr_cli.models.step import run_window
 from stvsr_cli.train import dloral as stages
 from stvsr_cli.train import dloral_network as networks
 from stvsr_cli.train.config import DataConfig, StageConfig, read_config
+from stvsr_cli.train.loop import Averaged
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import total
 from tests.clips import make_video, read_frames
 
 CPU = torch.device("cpu")
 RECIPES = Path(stages.__file__).parent / "recipes" / "dloral"
-TINY_UNET = {"block_out_channels": (8, 16), "norm_num_groups": 4, "in_channels": 4, "out_channels": 4}
-TINY_VAE = {"block_out_channels": (8, 8, 8), "norm_num_groups": 4, "latent_channels": 4}
+TINY_UNET = {"block_out_channels": (8, 16), "norm_num_groups": 4}
 
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(networks, "SMALL_UNET", networks.SMALL_UNET | TINY_UNET)
-    monkeypatch.setattr(networks, "SMALL_VAE", networks.SMALL_VAE | TINY_VAE)
+    monkeypatch.setattr(networks, "SMALL_RETRIEVAL", {"heads": 2, "dim": 4})
     monkeypatch.setattr(networks, "SMALL_RANKS", {"consistency": 2, "quality": 3})
 
 
@@ -67,6 +67,7 @@ def test_every_stage_lowers_its_losses_and_moves_its_own_parts(name) -> None:
     optimiser = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=1e-3)
     data, values = moving(), []
     for _ in range(5):
+        torch.manual_seed(4)  # the flow's pictures are shifted at random
         loss = total(built.losses(network, data, None), weights)
         optimiser.zero_grad()
         loss.backward()
@@ -75,14 +76,31 @@ def test_every_stage_lowers_its_losses_and_moves_its_own_parts(name) -> None:
     assert values[-1] < values[0]
     moved = {n for n, p in network.named_parameters() if not torch.equal(p, before[n])}
     wanted = {
-        "vae": lambda n: n.startswith("vae."),
         "base": lambda n: n.startswith("unet.") and not is_factor(n),
-        "consistency": lambda n: n.startswith("retrieval.") or n.endswith("_consistency.weight"),
+        "flow": lambda n: n.startswith("retrieval.flow."),
+        "consistency": lambda n: n.startswith("retrieval.attention.") or n.endswith("_consistency.weight"),
         "detail": lambda n: n.endswith("_quality.weight"),
     }[name]
     assert moved
     assert all(wanted(n) for n in moved)
     assert all(wanted(n) == p.requires_grad for n, p in network.named_parameters())
+
+
+def test_the_flow_is_trained_on_only_where_its_own_loss_counts() -> None:
+    for weight in (0.0, 1.0):
+        network, _, _ = stages.build(stage("consistency", losses={"pixel": 1.0, "flow": weight}), None)
+        assert all(p.requires_grad == bool(weight) for p in network.retrieval.flow.parameters())
+
+
+def test_levels_of_the_flow_are_one_while_they_are_trained_and_averaged() -> None:
+    network, _, _ = stages.build(stage("flow"), None)
+    averaged = Averaged(network, 0.5)
+    with torch.no_grad():
+        network.retrieval.flow.levels[0].convs[0].bias.add_(1.0)
+    averaged.update(network, 100)
+    state = averaged.state(network)
+    biases = [state[f"retrieval.flow.levels.{i}.convs.0.bias"] for i in range(6)]
+    assert all(torch.equal(bias, torch.full_like(bias, 0.5)) for bias in biases)
 
 
 def test_an_untrained_retrieval_changes_nothing_and_the_flow_loss_knows_the_true_flow() -> None:
@@ -93,8 +111,8 @@ def test_an_untrained_retrieval_changes_nothing_and_the_flow_loss_knows_the_true
         torch.testing.assert_close(paired.clean, alone.clean)
         still = stages.pair_losses(network, data, None)["flow"]
         # from the second keyframe back to the first the picture goes to the left
-        shift = torch.tensor([-2.0, 0.0]).view(1, 2, 1, 1)
-        network.retrieval.flow.forward = lambda a, b: shift.expand(len(a), 2, 16, 16)
+        shift = torch.tensor([-4.0, 0.0]).view(1, 2, 1, 1)
+        network.retrieval.flow.forward = lambda a, b: shift.expand(len(a), 2, 32, 32)
         right = stages.pair_losses(network, data, None)["flow"]
     assert right < 0.2 * still
 
@@ -143,4 +161,4 @@ def test_what_is_unknown_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown stage 'x'"):
         stages.build(stage("x"), None)
     with pytest.raises(UsageError, match="no network settings, got speed"):
-        stages.build(stage("vae", network={"speed": 2}), None)
+        stages.build(stage("base", network={"speed": 2}), None)

@@ -43,6 +43,17 @@ def test_a_model_is_measured_on_both_tracks_of_the_clips_that_are_long_enough(cl
     assert 0 < real["sharp"] < clean["sharp"] < 1.2
 
 
+def test_source_frames_alone_are_measured_without_what_lies_between(clips: Path) -> None:
+    model = linear.load(CPU)
+    both, alone = (
+        next(iter(evaluate(model, clips, Excerpt(keyframes=3, crop_px=64, fps_factor=factor), device=CPU))).values
+        for factor in (2, 1)
+    )
+    assert alone.keys() == {name for name in both if not name.endswith("_mid")}
+    # three of five frames, of which two are blends
+    assert alone["psnr"] == pytest.approx((5 * both["psnr"] - 2 * both["psnr_mid"]) / 3, abs=1e-3)
+
+
 def test_the_crop_is_the_middle_of_the_frame(clips: Path) -> None:
     class Centre:
         traits = linear.load(CPU).traits
@@ -92,6 +103,8 @@ def test_what_cannot_be_evaluated_is_said(clips: Path, tmp_path: Path) -> None:
         list(evaluate(linear.load(CPU), clips, Excerpt(keyframes=9), device=CPU))
     with pytest.raises(InputError, match="multiple of 4"):
         Excerpt(crop_px=30)
+    with pytest.raises(InputError, match="must be 1 or 2"):
+        Excerpt(fps_factor=4)
 
 
 def test_the_command_prints_means_and_writes_a_table(clips: Path, tmp_path: Path) -> None:

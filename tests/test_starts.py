@@ -2,13 +2,15 @@
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKL, AutoencoderKLWan
 
 from stvsr_cli.models.diffst.config import SMALL
 from stvsr_cli.models.osdenhancer.decoder import BidirectionalAutoencoder
 from stvsr_cli.train.block_start import cosine_basis, fits_block_transform, start_as_block_transform
+from stvsr_cli.train.dloral_network import SMALL_VAE as SMALL_FRAME_VAE
 from stvsr_cli.train.osdenhancer import SMALL_VAE
 from stvsr_cli.train.plain_start import start_as_identity
+from stvsr_cli.train.wavelet_start import start_as_wavelet
 
 
 def smooth(num_frames: int = 5, side: int = 32) -> torch.Tensor:
@@ -60,3 +62,26 @@ def test_an_identity_passes_frames_on_through_the_deformable_decoder() -> None:
 def test_an_identity_wants_a_group_for_each_colour() -> None:
     with pytest.raises(ValueError, match="no identity fits"):
         start_as_identity(BidirectionalAutoencoder(**SMALL_VAE | {"block_out_channels": (32,)}))
+
+
+def test_a_wavelet_keeps_frames_and_tells_its_bands_apart() -> None:
+    torch.manual_seed(0)
+    vae = AutoencoderKL(**SMALL_FRAME_VAE)
+    start_as_wavelet(vae)
+    frame = smooth(1, 64)[:, :, 0]
+    posterior = vae.encode(frame, return_dict=False)[0]
+    bands = posterior.mean.unflatten(1, (3, 4)).std((0, 1, 3, 4))
+    output = vae.decode(posterior.mean, return_dict=False)[0]
+    inner = (output - frame)[..., 4:-4, 4:-4]
+    assert inner.square().mean() < 1e-4 * 4  # 40 dB of the range from -1 to 1
+    assert bands[0] > 3 * bands[1:3].max()
+    assert bands[3] < bands[1:3].min()
+    assert posterior.var.max() < 0.01
+    output.square().mean().backward()
+    assert vae.decoder.mid_block.resnets[0].conv2.weight.grad.any()
+
+
+@pytest.mark.parametrize("change", [{"norm_num_groups": 6}, {"block_out_channels": (12, 24)}, {"latent_channels": 4}])
+def test_a_wavelet_wants_room_for_both_signs_of_four_bands_a_colour(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="no wavelet fits"):
+        start_as_wavelet(AutoencoderKL(**SMALL_FRAME_VAE | change))

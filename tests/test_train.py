@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from stvsr_cli.errors import InputError, ModelError, UsageError
 from stvsr_cli.models.compact.config import CompactConfig
@@ -21,7 +21,7 @@ from stvsr_cli.train.clips import build_cache, clip_flow, moving_photo
 from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.config import DataConfig, StageConfig, read_config
 from stvsr_cli.train.degrade import CODECS, apply, draw, through_codec
-from stvsr_cli.train.loop import load_weights
+from stvsr_cli.train.loop import load_part, load_weights
 from stvsr_cli.train.losses import charbonnier, flow_error, psnr
 from stvsr_cli.train.samples import StepDataset
 from stvsr_cli.weights import find_weights
@@ -209,3 +209,16 @@ def test_shipped_weights_can_be_trained_on() -> None:
         network = kind(CompactConfig(detail_rank=read_sizes(shipped.with_name("config.json")).detail_rank))
         load_weights(network, shipped, STAGES["detail"].adds)
         assert torch.equal(network.decoder.leave.bias, load_file(str(shipped))["decoder.leave.bias"].float())
+
+
+def test_a_part_is_taken_whole_from_weights_of_another_network(tmp_path: Path) -> None:
+    network = torch.nn.ModuleDict({"flow": torch.nn.Linear(2, 2), "rest": torch.nn.Linear(2, 3)})
+    before = network["rest"].weight.clone()
+    given = {"flow.weight": torch.ones(2, 2), "flow.bias": torch.ones(2), "rest.weight": torch.ones(9, 9)}
+    save_file(given, tmp_path / "other.safetensors")
+    load_part(network, tmp_path / "other.safetensors", "flow.")
+    assert torch.equal(network["flow"].weight, torch.ones(2, 2))
+    assert torch.equal(network["rest"].weight, before)
+    for prefix in ("rest.", "none."):
+        with pytest.raises(ModelError, match=f"its {prefix}"):
+            load_part(network, tmp_path / "other.safetensors", prefix)

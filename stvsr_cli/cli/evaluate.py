@@ -23,6 +23,9 @@ def evaluate(
     weights: Annotated[Path | None, typer.Option(help="Its weights, where they are not at their own place.")] = None,
     crop: Annotated[int, typer.Option(min=0, help="Side of the middle of each frame to measure; 0: whole frames.")] = 0,
     keyframes: Annotated[int, typer.Option(min=2, help="Source frames of each clip.")] = 5,
+    fps_factor: Annotated[
+        int, typer.Option(min=1, max=2, help="2: also the frames between; 1: source frames alone.")
+    ] = 2,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE for the model's loader, in place of its own default.")
     ] = None,
@@ -65,7 +68,7 @@ def evaluate(
             loaded = loader(found, place, types[precision], **_settings(setting))
         else:
             loaded = load_model(entry, found, place, types[precision], detail=detail)
-        excerpt = evaluation.Excerpt(keyframes=keyframes, crop_px=crop)
+        excerpt = evaluation.Excerpt(keyframes=keyframes, crop_px=crop, fps_factor=fps_factor)
         perceptual = None if features is None else Perceptual(features).to(place)
         others = [] if against is None else evaluation.read_rows(against)
         rows = []

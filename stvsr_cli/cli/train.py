@@ -12,7 +12,7 @@ from stvsr_cli.errors import UsageError
 RECIPES = Path(__file__).parent.parent / "train" / "recipes"
 ORDER = {
     "osdenhancer": ("one_step", "tc", "te", "decoder"),
-    "dloral": ("vae", "base", "consistency", "detail"),
+    "dloral": ("flow", "base", "consistency", "detail"),
     "diffst": ("vae", "flow", "latent", "one_step"),
 }
 """Stages by model, in the order in which they build on each other."""

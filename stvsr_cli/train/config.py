@@ -53,6 +53,8 @@ class StageConfig:
     """Autocast type: bf16 or fp32."""
     start_from: str = ""
     """Weights to start from, relative to the output folder; empty: from scratch."""
+    start_parts: dict[str, str] = field(default_factory=dict)
+    """By prefix of parameters: weights, relative to the output folder, from which these start in place of those in `start_from`."""
     validate_every: int = 1000
     """Steps between validations."""
     save_every: int = 500

@@ -36,6 +36,8 @@ class NetworkSettings:
     """Rank of the adapters."""
     aggregation: bool = True
     """Whether intermediate frames come from context aggregation; if not, they are a linear blend."""
+    train_aggregation: bool = True
+    """Whether the stage `one_step` trains flow and context aggregation further; if not, they stay as they are."""
     guidance: bool = True
     """Whether the transformer is guided by the whole video; if not, by one empty token."""
     gradient_checkpointing: bool = False
@@ -125,7 +127,8 @@ def build(
         raise UsageError("the autoencoder of a base stays as it is.", hint="Begin with the stage flow.")
     network = _network(settings, config.crop_px)
     parts = STAGES[config.stage].parts
-    parts = tuple(p for p in parts if settings.aggregation or p not in ("flow.", "aggregation."))
+    moving = settings.aggregation and (settings.train_aggregation or config.stage == "flow")
+    parts = tuple(p for p in parts if moving or p not in ("flow.", "aggregation."))
     parts = tuple(p for p in parts if settings.guidance or p != "guidance.")
     freeze_but(network, parts)
     if settings.finetune == "lora":

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.errors import UsageError
@@ -17,7 +17,8 @@ from stvsr_cli.models.dloral.published import DETAIL_EXPERT, EXPERTS
 from stvsr_cli.models.layers.lora import is_factor
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.dloral_network import DLoRALNetwork, export, new_network
-from stvsr_cli.train.losses import Perceptual, charbonnier, flow_error
+from stvsr_cli.train.flow_start import level_error, share_level
+from stvsr_cli.train.losses import Perceptual, flow_error, log_error
 from stvsr_cli.train.motion import warped_change
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, perceptual_of
@@ -25,17 +26,9 @@ from stvsr_cli.train.stage import Losses, Stage, perceptual_of
 (CONSISTENCY_EXPERT,) = (expert for expert in EXPERTS if expert != DETAIL_EXPERT)
 
 
-def vae_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
-    """Reconstruction of single frames, and the latent's divergence from a normal one."""
-    posterior = network.posterior(batch.high)
-    output = network.decode(posterior.mean * network.vae.config["scaling_factor"]).unflatten(0, batch.high.shape[:2])
-    losses = {
-        "pixel": charbonnier(output, batch.high),
-        "divergence": 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean(),
-    }
-    if perceptual is not None:
-        losses["perceptual"] = perceptual(output.flatten(0, 1), batch.high.flatten(0, 1)).mean()
-    return losses
+def flow_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """Error of one level of the retrieval's flow, which stands for all: in the place of SPyNet's published weights."""
+    return {"flow": level_error(network.retrieval.flow, batch.high[:, :: batch.fps_factor].flatten(0, 1))}
 
 
 def base_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
@@ -44,7 +37,7 @@ def base_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | No
     step = network.restore(network.enlarge(batch.low), paired=False)
     with torch.no_grad():
         wanted = network.encode(target).flatten(0, 1)
-    return {"latent": functional.mse_loss(step.clean, wanted)}
+    return {"latent": functional.mse_loss(step.clean, wanted), "fidelity": log_error(step.clean - wanted)}
 
 
 def pair_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
@@ -55,15 +48,20 @@ def pair_losses(network: DLoRALNetwork, batch: Batch, perceptual: nn.Module | No
     keys = replace(batch, high=target, fps_factor=1)
     losses = {
         "pixel": functional.mse_loss(output, target),
+        "fidelity": log_error((output - target).flatten(0, 1)),
         "warp": warped_change(output, keys, network.config.scale),
-        "flow": output.new_zeros(()),
+        "flow": _flow_error(batch, step.flow),
     }
-    if batch.flow.shape[1]:
-        to_previous = batch.flow[:, :, 1] * (network.config.scale / network.stride)
-        losses["flow"] = flow_error([step.flow], to_previous)
     if perceptual is not None:
         losses["perceptual"] = perceptual(output.flatten(0, 1), target.flatten(0, 1)).mean()
     return losses
+
+
+def _flow_error(batch: Batch, flow: Tensor) -> Tensor:
+    """Error, in low pixels, of a flow [B, K - 1, 2, h, w] in positions of the latent; zero where the true one is not known."""
+    if not batch.flow.shape[1]:
+        return 0 * flow.sum()
+    return flow_error([flow], batch.flow[:, :, 1])
 
 
 def is_expert(name: str, expert: str) -> bool:
@@ -71,8 +69,9 @@ def is_expert(name: str, expert: str) -> bool:
     return is_factor(name) and name.endswith(f"_{expert}.weight")
 
 
+FLOW = "retrieval.flow."
 STAGES: dict[str, tuple[Callable[[str], bool], Stage[DLoRALNetwork]]] = {
-    "vae": (lambda name: name.startswith("vae."), Stage(("vae.",), vae_losses)),
+    "flow": (lambda name: name.startswith(FLOW), Stage((FLOW,), flow_losses)),
     "base": (lambda name: name.startswith("unet.") and not is_factor(name), Stage(("unet.",), base_losses)),
     "consistency": (
         lambda name: name.startswith("retrieval.") or is_expert(name, CONSISTENCY_EXPERT),
@@ -80,7 +79,7 @@ STAGES: dict[str, tuple[Callable[[str], bool], Stage[DLoRALNetwork]]] = {
     ),
     "detail": (lambda name: is_expert(name, DETAIL_EXPERT), Stage(("unet.",), pair_losses)),
 }
-"""By stage: which parameters it trains, and how. The last two share their losses, and weigh them differently."""
+"""By stage: which parameters it trains (the flow only where its loss counts), and how. The last two share their losses, and weigh them differently."""
 
 
 def build(
@@ -95,7 +94,12 @@ def build(
     if config.network:
         raise UsageError(f"dloral has no network settings, got {', '.join(config.network)}.")
     network = new_network()
+    if config.stage == "flow":
+        share_level(network.retrieval.flow)
     trained, stage = STAGES[config.stage]
+    moves = config.stage == "flow" or bool(
+        config.losses.get("flow")
+    )  # without its own loss it would learn anything that lowers the others
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(trained(name))
+        parameter.requires_grad_(trained(name) and (moves or not name.startswith(FLOW)))
     return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)

@@ -28,11 +28,13 @@ from stvsr_cli.models.dloral.published import (
 from stvsr_cli.models.dloral.retrieval import CrossFrameRetrieval
 from stvsr_cli.models.layers import lora
 from stvsr_cli.models.layers.checkpoint import save_tensors
+from stvsr_cli.train.flow_start import start_as_gradients
+from stvsr_cli.train.wavelet_start import start_as_wavelet
 
 SMALL_UNET: dict[str, Any] = {
-    "block_out_channels": (48, 96),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (32, 64),
+    "down_block_types": ("DownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "UpBlock2D"),
     "attention_head_dim": (4, 4),
     "cross_attention_dim": 32,
     "layers_per_block": 1,
@@ -42,16 +44,19 @@ SMALL_UNET: dict[str, Any] = {
     "use_linear_projection": True,
 }
 SMALL_VAE: dict[str, Any] = {
-    "block_out_channels": (16, 32, 64),
-    "down_block_types": ("DownEncoderBlock2D",) * 3,
-    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "block_out_channels": (12, 36),
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
     "layers_per_block": 1,
-    "norm_num_groups": 8,
+    "norm_num_groups": 3,
     "latent_channels": 12,
-    "scaling_factor": 1.0,
+    "scaling_factor": 2.0,
     "sample_size": 128,
+    "mid_block_add_attention": False,
 }
+"""Starts as a wavelet transform of 44 dB, at which it stays: it needs no training."""
 SMALL_RANKS = {"consistency": 8, "quality": 8}
+SMALL_RETRIEVAL = {"heads": 4, "dim": 16}
 TEXT_LENGTH = 16
 TEXT_WIDTH = 32
 ADAPTED = ("conv_in", "conv_out", "conv1", "conv2", "conv_shortcut", "conv", "proj_in", "proj_out", "to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")  # fmt: skip
@@ -120,22 +125,34 @@ class DLoRALNetwork(nn.Module):
         frames: Tensor = self.vae.decode(latent / self.vae.config["scaling_factor"], return_dict=False)[0]
         return frames * 0.5 + 0.5
 
+    def reduce(self, video: Tensor) -> Tensor:
+        """Return an enlarged video [B, K, 3, H, W] at the latents' size, in [-1, 1]."""
+        size = [side // self.stride for side in video.shape[-2:]]
+        return functional.interpolate(video.flatten(0, 1) * 2 - 1, size=size, mode="bicubic").unflatten(
+            0, video.shape[:2]
+        )
+
+    def flow(self, video: Tensor) -> Tensor:
+        """Return the flow of an enlarged video's frames but the first to the one before, [B, K - 1, 2, h, w]."""
+        frames = self.reduce(video)
+        flow: Tensor = self.retrieval.flow(frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1))
+        return flow.unflatten(0, (video.shape[0], -1))
+
     def restore(self, video: Tensor, *, paired: bool = True) -> Step:
         """Return the clean latents of an enlarged video [B, K, 3, H, W], each frame with the one before it.
 
-        paired: if not, every frame stands for its predecessor itself, nothing is retrieved, and the flow is zero.
+        paired: if not, zeros stand for its predecessor, nothing is retrieved, and there is no flow.
         """
         with torch.no_grad():
             latent = self.encode(video)
-        small = functional.interpolate(video.flatten(0, 1) * 2 - 1, size=latent.shape[-2:], mode="bicubic")
-        frames, current = small.unflatten(0, video.shape[:2]), latent.flatten(0, 1)
+        frames, current = self.reduce(video), latent.flatten(0, 1)
         if paired:
-            flow = self.retrieval.flow(frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1))
-            flow = flow.unflatten(0, (video.shape[0], -1))
+            flow = self.flow(video)
             parts = (frames, previous(frames), latent, previous(latent))
             aligned, fused = self.retrieval(*(part.flatten(0, 1) for part in parts))
         else:
-            flow, aligned, fused = frames.new_zeros(video.shape[0], 0, 2, *latent.shape[-2:]), current, current
+            flow = frames.new_zeros(video.shape[0], 0, 2, *latent.shape[-2:])
+            aligned, fused = torch.zeros_like(current), current
         timestep = torch.tensor([TIMESTEP], device=video.device)
         prediction = self.unet(
             torch.cat([aligned, fused], 1), timestep, encoder_hidden_states=self.prompt(len(fused)), return_dict=False
@@ -174,17 +191,21 @@ def adapter_targets(unet: nn.Module) -> dict[str, list[str]]:
 
 
 def new_network() -> DLoRALNetwork:
-    """Return the small network, untrained: its retrieval adds nothing, and its UNet predicts nothing."""
+    """Return the small network, untrained: its retrieval adds nothing, its UNet predicts nothing and does not see frames before."""
     settings = SMALL_UNET | {"in_channels": INPUT_LATENTS * SMALL_UNET["out_channels"]}
     unet = UNet2DConditionModel(**settings)
-    retrieval = CrossFrameRetrieval(SMALL_UNET["out_channels"])
-    last = ("convs.4",)  # of a level of the flow network
-    for module, ends in ((unet, ("conv_out",)), (retrieval.attention, ("proj_out",)), (retrieval.flow, last)):
+    with torch.no_grad():  # as where a base of single frames is widened
+        unet.conv_in.weight[:, : SMALL_UNET["out_channels"]] = 0
+    retrieval = CrossFrameRetrieval(SMALL_UNET["out_channels"], **SMALL_RETRIEVAL)
+    vae = AutoencoderKL(**SMALL_VAE)
+    start_as_wavelet(vae)
+    start_as_gradients(retrieval.flow)
+    for module, ends in ((unet, ("conv_out",)), (retrieval.attention, ("proj_out",))):
         for name in lora.adapted_layers(module, ends):
             for parameter in module.get_submodule(name).parameters():
                 nn.init.zeros_(parameter)
     encoder, tokenizer = _text_encoder()
-    return DLoRALNetwork(unet, AutoencoderKL(**SMALL_VAE), retrieval, encoder, tokenizer, SMALL_RANKS)
+    return DLoRALNetwork(unet, vae, retrieval, encoder, tokenizer, SMALL_RANKS)
 
 
 def _text_encoder() -> tuple[Any, Any]:

@@ -40,12 +40,16 @@ class Excerpt:
     """Source frames of each clip, every second of its own."""
     crop_px: int = 0
     """Side of the square that is taken from the middle of each frame, in output pixels; 0: whole frames."""
+    fps_factor: int = 2
+    """Output frames for each source frame: 2, or 1 for the source frames alone."""
 
     def __post_init__(self) -> None:
         if self.keyframes < 2:
             raise InputError(f"keyframes={self.keyframes} must be at least 2.")
         if self.crop_px % SCALE:
             raise InputError(f"crop_px={self.crop_px} must be a multiple of {SCALE}.")
+        if self.fps_factor not in (1, 2):
+            raise InputError(f"fps_factor={self.fps_factor} must be 1 or 2.")
 
 
 def evaluate(
@@ -69,13 +73,20 @@ def evaluate(
             whole = apply(frames[::2], track(name), SCALE, np.random.default_rng(DEGRADATION_SEED))
             low, high = _middle(whole, excerpt.crop_px // SCALE, 1), _middle(frames, excerpt.crop_px, SCALE)
             context = to_tensor(whole)[None].to(device) if model.traits.wants_context else None
-            request = Request(fps_factor=2, detail=strength, context=context)
+            request = Request(fps_factor=excerpt.fps_factor, detail=strength, context=context)
             output = run_window(model, to_tensor(low)[None].to(device), request)[0]
-            yield Row(path.stem, name, measure(output.clamp(0, 1), to_tensor(high).to(device), perceptual))
+            target = to_tensor(high[:: 2 // excerpt.fps_factor]).to(device)
+            values = measure(output.clamp(0, 1), target, perceptual)
+            yield Row(path.stem, name, values if excerpt.fps_factor == 2 else _not_between(values))
     if not found:
         raise InputError(
             f"{clips} holds no clip of {2 * excerpt.keyframes - 1} frames.", hint="Name a folder of clips."
         )
+
+
+def _not_between(values: dict[str, float]) -> dict[str, float]:
+    """Return measures without those of frames between."""
+    return {name: value for name, value in values.items() if not name.endswith("_mid")}
 
 
 def _read(path: Path, num_frames: int) -> np.ndarray | None:

@@ -48,13 +48,14 @@ class Averaged:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
+        named = network.named_parameters(remove_duplicate=False)  # one that modules share has a name in each
+        self.values = {n: p.detach().clone() for n, p in named if p.requires_grad}
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Move towards the network's parameters; faster in the first steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in network.named_parameters():
+        for name, parameter in network.named_parameters(remove_duplicate=False):
             if name in self.values:
                 self.values[name].lerp_(parameter.detach(), 1 - decay)
 
@@ -81,6 +82,8 @@ class Trainer:
         self.network, self.stage, perceptual = build(config, features)
         if config.start_from:
             load_weights(self.network, out / config.start_from, self.stage.adds)
+        for prefix, path in config.start_parts.items():
+            load_part(self.network, out / path, prefix)
         self.network.to(device)
         if config.compile and device.type == "cuda":
             self.network.compile()
@@ -237,6 +240,23 @@ def load_weights(network: nn.Module, path: Path, adds: tuple[str, ...] = ()) -> 
         network.load_state_dict(new | wanted)
     except (OSError, RuntimeError) as error:
         raise ModelError(f"{path}: {error}.", hint="Train the stage before this one first.") from error
+
+
+def load_part(network: nn.Module, path: Path, prefix: str) -> None:
+    """Load the weights whose names begin with a prefix, and all of those; the file may be of another model.
+
+    Raises ModelError if they do not fit.
+    """
+    try:
+        tensors = {n: t.float() for n, t in load_file(str(path)).items() if n.startswith(prefix)}
+        own = network.state_dict()
+        if tensors.keys() != {name for name in own if name.startswith(prefix)} or not tensors:
+            raise ModelError(
+                f"{path}: its {prefix}* are not those of the network.", hint="Name weights that hold them."
+            )
+        network.load_state_dict(own | tensors)
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"{path}: {error}.", hint="Train the stage that it comes from first.") from error
 
 
 def run(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from stvsr_cli.errors import ModelError
+from stvsr_cli.models.layers.warp import Sampling
 
 Finetune = Literal["full", "lora"]
 
@@ -31,6 +32,8 @@ class DiffSTConfig:
     """Search radius of the flow's correlation, in positions of each level."""
     aggregation_width: int = 40
     """Feature channels of frame prediction and frame fusion."""
+    aggregation_sampling: Sampling = "bilinear"
+    """Sampling of the keyframes that frame fusion fuses."""
     guidance_frames: int = 8
     """Frames the video encoder sees, spread evenly over the video."""
     guidance_px: int = 128
@@ -49,6 +52,8 @@ class DiffSTConfig:
     def __post_init__(self) -> None:
         if not 0 < self.timestep <= NUM_TIMESTEPS:
             raise ModelError(f"timestep={self.timestep} must lie in (0, {NUM_TIMESTEPS}].")
+        if self.aggregation_sampling not in get_args(Sampling):
+            raise ModelError(f"{self.aggregation_sampling = !r} must be one of {', '.join(get_args(Sampling))}.")
         if self.finetune not in get_args(Finetune):
             raise ModelError(f"finetune={self.finetune!r} must be one of {', '.join(get_args(Finetune))}.")
         if self.guidance_frames % self.guidance_patch[0] or self.guidance_px % self.guidance_patch[1]:
@@ -103,7 +108,7 @@ FULL = Size(
 """Wan2.1-T2V-1.3B, as diffusers' conversion script describes it."""
 
 SMALL = Size(
-    own=DiffSTConfig(guidance_width=96, guidance_depth=2, guidance_tokens=16),
+    own=DiffSTConfig(aggregation_sampling="bicubic", guidance_width=96, guidance_depth=2, guidance_tokens=16),
     transformer={
         "patch_size": (1, 4, 4),
         "num_attention_heads": 4,

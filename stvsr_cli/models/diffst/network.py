@@ -43,7 +43,7 @@ class DiffSTNetwork(nn.Module):
         width = transformer.config["num_attention_heads"] * transformer.config["attention_head_dim"]
         self.width = width
         self.flow = FlowNetwork(config.flow_widths, config.flow_radius)
-        self.aggregation = ContextAggregation(config.aggregation_width)
+        self.aggregation = ContextAggregation(config.aggregation_width, sampling=config.aggregation_sampling)
         self.guidance = VideoGuidance(config, width)
         self.transformer = transformer
         self.vae = vae

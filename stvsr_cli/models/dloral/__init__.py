@@ -33,6 +33,7 @@ def load(
     latent_tile: int = 96,
     latent_overlap: int = 32,
     pairs_per_call: int = 1,
+    paired: bool = True,
     interpolator: Interpolator | None = None,
 ) -> DLoRAL:
     """Return the model of the authors' `model.pkl` on its base model.
@@ -55,6 +56,7 @@ def load(
         latent_tile=latent_tile,
         latent_overlap=latent_overlap,
         pairs_per_call=pairs_per_call,
+        paired=paired,
     )
     file, base = locate(weights, base)
     checkpoint = read_checkpoint(file)

@@ -61,6 +61,8 @@ class Options:
     """Positions that two tiles share."""
     pairs_per_call: int = 1
     """Frame pairs that go through the UNet together."""
+    paired: bool = True
+    """Whether each frame is paired with the one before it; if not, with itself, to compare."""
 
     def __post_init__(self) -> None:
         if self.color_fix not in get_args(ColorFix):
@@ -172,7 +174,8 @@ class DLoRAL:
 
     def _retrieve(self, frames: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Return the aligned and the fused latents of one tile. frames: [B, T, 3, h, w]; latent: [B, T, C, h, w]."""
-        pairs = (frames, _previous(frames), latent, _previous(latent))
+        before = _previous if self.options.paired else _itself
+        pairs = (frames, before(frames), latent, before(latent))
         found = [
             self.retrieval(*(part[None] for part in pair))
             for pair in zip(*(part.flatten(0, 1) for part in pairs), strict=True)
@@ -244,3 +247,8 @@ class DLoRAL:
 def _previous(x: Tensor) -> Tensor:
     """Return for every frame of [B, T, ...] the one before it, and for the first itself."""
     return torch.cat([x[:, :1], x[:, :-1]], dim=1)
+
+
+def _itself(x: Tensor) -> Tensor:
+    """Return what it is given."""
+    return x

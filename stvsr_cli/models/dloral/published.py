@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stvsr_cli.errors import ModelError
-from stvsr_cli.models.dloral.retrieval import CrossFrameRetrieval
+from stvsr_cli.models.dloral.retrieval import DIM, HEADS, CrossFrameRetrieval
 from stvsr_cli.models.layers.checkpoint import check_names, load_strict, read_pickle, read_tensors
 from stvsr_cli.models.layers.lora import adapted_layers, expected_names, factor_name, merge
 
@@ -130,9 +130,13 @@ def merged_weights(checkpoint: Checkpoint, unet: nn.Module, detail: float) -> di
 def load_retrieval(
     checkpoint: Checkpoint, channels: int, device: torch.device, dtype: torch.dtype
 ) -> CrossFrameRetrieval:
-    """Return the cross-frame retrieval for latents of `channels`. Raises ModelError as `merged_weights` does."""
+    """Return the cross-frame retrieval for latents of `channels`, with the heads of the file.
+
+    Raises ModelError as `merged_weights` does.
+    """
+    heads, dim = _attention_size(checkpoint)
     with torch.device("meta"):
-        retrieval = CrossFrameRetrieval(channels)
+        retrieval = CrossFrameRetrieval(channels, heads=heads, dim=dim)
     load_strict(
         retrieval,
         checkpoint.retrieval,
@@ -144,6 +148,15 @@ def load_retrieval(
         keep_float32=KEPT_FLOAT32,
     )
     return retrieval.requires_grad_(False).eval()
+
+
+def _attention_size(checkpoint: Checkpoint) -> tuple[int, int]:
+    """Return the heads of the retrieval's attention and their width; the published ones where the file does not tell."""
+    sizes = {name.split(".", 1)[-1]: tensor.shape for name, tensor in checkpoint.retrieval.items()}
+    query, threshold = sizes.get("query_conv.weight"), sizes.get("threshold_fc.weight")
+    if query is None or threshold is None:
+        return HEADS, DIM
+    return query[0] // threshold[1], threshold[1]
 
 
 def _check_rank(checkpoint: Checkpoint, adapter: str, layers: list[str], rank: int) -> None:
