@@ -1,5 +1,6 @@
 """The compact model as it ships: what its weights must do on a real clip."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def test_better_than_interpolation_on_a_real_clip(model: CompactModel, clip: Ten
     plain = functional.interpolate(linear, scale_factor=4, mode="bicubic").clamp(0, 1)
     assert psnr(output[::2], clip[::2]) > psnr(plain[::2], clip[::2]) + 0.3
     assert psnr(output[1::2], clip[1::2]) > psnr(plain[1::2], clip[1::2]) + 0.2
+
+
+def test_no_pattern_of_the_outputs_grid_in_the_dark(model: CompactModel, clip: Tensor) -> None:
+    dark = 0.15 * functional.avg_pool2d(clip[::2], 4)
+    for detail in (0.0, 1.0):
+        output = 255 * run_window(model, dark[None], Request(detail=detail))[0]
+        fine = output - functional.avg_pool2d(output, 9, 1, 4, count_include_pad=False)
+        cells = fine.mean(1).unflatten(-2, (-1, 8)).unflatten(-1, (-1, 8))  # [T, H / 8, 8, W / 8, 8]
+        pattern = float(cells.mean((0, 1, 3)).std())
+        logging.getLogger(__name__).info("detail %.0f: %.3f code values", detail, pattern)
+        assert pattern < 0.25
 
 
 def test_no_seam_between_windows_of_a_still_scene(model: CompactModel, clip: Tensor) -> None:
