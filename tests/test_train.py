@@ -65,6 +65,11 @@ def stage(**changes: object) -> StageConfig:
     return StageConfig(**{**settings, **changes})
 
 
+def test_a_clip_that_is_too_short_for_the_keyframes_is_named(cache: tuple[list[Path], Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"keyframes=40 needs clips of (79|157) frames; .* has \d+"):
+        StepDataset(cache[0], tmp_path, stage(keyframes=40))[0]
+
+
 def test_batches_depend_on_the_step_alone(cache: tuple[list[Path], Path], tmp_path: Path) -> None:
     one, other = StepDataset(cache[0], cache[1], stage(batch=2)), StepDataset(cache[0], tmp_path, stage(batch=2))
     other[0]

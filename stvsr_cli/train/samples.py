@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from stvsr_cli.errors import UsageError
 from stvsr_cli.train.clips import FLOW_STEP, PHOTO_FRAMES, SCALE, Clip, open_clip, save_array
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.degrade import apply, draw
@@ -108,6 +109,12 @@ class StepDataset(Dataset[Batch]):
 
     def _low(self, clip: Clip, stride: int, variant: int) -> tuple[int, np.ndarray]:
         """The degraded keyframes of a clip: (first frame taken, [K, h, w, 3] uint8)."""
+        needed = (self.config.keyframes - 1) * stride + 1
+        if len(clip.frames) < needed:
+            raise UsageError(
+                f"keyframes={self.config.keyframes} needs clips of {needed} frames; {clip.name} has {len(clip.frames)}.",
+                hint=f"Lower keyframes, or leave its source out (photos give {PHOTO_FRAMES} frames).",
+            )
         rng = np.random.default_rng((self.config.data.seed, zlib.crc32(clip.name.encode()), stride, variant))
         phase = int(rng.integers(min(stride, len(clip.frames) - (self.config.keyframes - 1) * stride)))
         stem = f"{clip.name}-{self.config.data.seed}-{self.config.keyframes}-{stride}"
