@@ -144,7 +144,9 @@ def test_layers_that_take_no_effect_may_be_absent_or_present(tiny, tmp_path):
         for name in [name for name in retrieval if name.startswith("feat_extract.")]:
             del retrieval[name]
 
-    load_tiny(rewritten(tiny, tmp_path / "other", change))
+    changed, plain = load_tiny(rewritten(tiny, tmp_path / "other", change)), load_tiny(tiny)
+    weights = zip(changed.retrieval.state_dict().items(), plain.retrieval.state_dict().items(), strict=True)
+    assert all(name == other and torch.equal(a, b) for (name, a), (other, b) in weights)
 
 
 class Bomb:

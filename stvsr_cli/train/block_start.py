@@ -39,7 +39,7 @@ def start_as_block_transform(vae: AutoencoderKLWan) -> None:
             half.norm_out.gamma.fill_(CONSTANT / math.sqrt(width))
         _pairs_in(vae.encoder.conv_in, basis)
         _pairs_out(vae.encoder.conv_out, torch.eye(latent))
-        nn.init.constant_(_bias(vae.encoder.conv_out)[latent:], LOG_VARIANCE)
+        nn.init.constant_(bias_of(vae.encoder.conv_out)[latent:], LOG_VARIANCE)
         for conv in (vae.quant_conv, vae.post_quant_conv):
             _central(conv, torch.eye(conv.weight.shape[0]))
         _pairs_in(vae.decoder.conv_in, torch.eye(latent))
@@ -79,7 +79,7 @@ def _pairs_in(conv: nn.Conv3d, matrix: Tensor) -> None:
     full = torch.zeros(conv.weight.shape[:2])
     full[:rows], full[rows : 2 * rows] = matrix, -matrix
     _central(conv, full)
-    nn.init.constant_(_bias(conv)[2 * rows], CONSTANT)
+    nn.init.constant_(bias_of(conv)[2 * rows], CONSTANT)
 
 
 def _pairs_out(conv: nn.Conv3d, matrix: Tensor) -> None:
@@ -93,12 +93,13 @@ def _pairs_out(conv: nn.Conv3d, matrix: Tensor) -> None:
 def _central(conv: nn.Conv3d, matrix: Tensor) -> None:
     """Set the tap of the present frame (the last: convolutions are causal in time) and the same place; zero the others."""
     nn.init.zeros_(conv.weight)
-    nn.init.zeros_(_bias(conv))
+    nn.init.zeros_(bias_of(conv))
     height, width = conv.weight.shape[-2:]
     conv.weight[:, :, -1, height // 2, width // 2] = matrix
 
 
-def _bias(conv: nn.Conv3d) -> Tensor:
+def bias_of(conv: nn.Conv2d | nn.Conv3d) -> Tensor:
+    """Return the bias of a convolution. Raises ValueError if it has none."""
     if conv.bias is None:
         raise ValueError("the convolution has no bias")
     return conv.bias

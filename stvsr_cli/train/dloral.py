@@ -97,9 +97,8 @@ def build(
     if config.stage == "flow":
         share_level(network.retrieval.flow)
     trained, stage = STAGES[config.stage]
-    moves = config.stage == "flow" or bool(
-        config.losses.get("flow")
-    )  # without its own loss it would learn anything that lowers the others
+    # without its own loss the flow would learn anything that lowers the others
+    moves = config.stage == "flow" or bool(config.losses.get("flow"))
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(trained(name) and (moves or not name.startswith(FLOW)))
     return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from stvsr_cli.errors import UsageError
 from stvsr_cli.models.dloral.base import INPUT_LATENTS, TEXT_STEMS, VAE_STEM
-from stvsr_cli.models.dloral.model import TIMESTEP
+from stvsr_cli.models.dloral.model import TIMESTEP, previous
 from stvsr_cli.models.dloral.published import (
     ADAPTER_ALPHA,
     BASE_FOLDER,
@@ -132,11 +132,10 @@ class DLoRALNetwork(nn.Module):
             0, video.shape[:2]
         )
 
-    def flow(self, video: Tensor) -> Tensor:
-        """Return the flow of an enlarged video's frames but the first to the one before, [B, K - 1, 2, h, w]."""
-        frames = self.reduce(video)
+    def flow(self, frames: Tensor) -> Tensor:
+        """Return the flow of reduced frames [B, K, 3, h, w] but the first to the one before, [B, K - 1, 2, h, w]."""
         flow: Tensor = self.retrieval.flow(frames[:, 1:].flatten(0, 1), frames[:, :-1].flatten(0, 1))
-        return flow.unflatten(0, (video.shape[0], -1))
+        return flow.unflatten(0, (frames.shape[0], -1))
 
     def restore(self, video: Tensor, *, paired: bool = True) -> Step:
         """Return the clean latents of an enlarged video [B, K, 3, H, W], each frame with the one before it.
@@ -147,7 +146,7 @@ class DLoRALNetwork(nn.Module):
             latent = self.encode(video)
         frames, current = self.reduce(video), latent.flatten(0, 1)
         if paired:
-            flow = self.flow(video)
+            flow = self.flow(frames)
             parts = (frames, previous(frames), latent, previous(latent))
             aligned, fused = self.retrieval(*(part.flatten(0, 1) for part in parts))
         else:
@@ -170,11 +169,6 @@ class DLoRALNetwork(nn.Module):
         steps = [torch.lerp(frames[:, :-1], frames[:, 1:], step / fps_factor) for step in range(fps_factor)]
         video = self.enlarge(torch.cat([torch.stack(steps, 2).flatten(1, 2), frames[:, -1:]], 1))
         return self.decode(self.restore(video).clean).unflatten(0, video.shape[:2]), video
-
-
-def previous(frames: Tensor) -> Tensor:
-    """Return, for each of [B, K, ...], the one before; the first stands for its own."""
-    return torch.cat([frames[:, :1], frames[:, :-1]], 1)
 
 
 def adapter_targets(unet: nn.Module) -> dict[str, list[str]]:

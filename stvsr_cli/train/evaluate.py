@@ -65,13 +65,13 @@ def evaluate(
     found = False
     strength = model.traits.detail if detail is None else detail
     for path in sorted(p for p in clips.iterdir() if p.suffix in VIDEO_SUFFIXES) if clips.is_dir() else ():
-        frames = _read(path, 2 * excerpt.keyframes - 1)
+        frames = read_frames(path, 2 * excerpt.keyframes - 1)
         if frames is None:
             continue
         found = True
         for name in TRACKS:
             whole = apply(frames[::2], track(name), SCALE, np.random.default_rng(DEGRADATION_SEED))
-            low, high = _middle(whole, excerpt.crop_px // SCALE, 1), _middle(frames, excerpt.crop_px, SCALE)
+            low, high = middle(whole, excerpt.crop_px // SCALE, 1), middle(frames, excerpt.crop_px, SCALE)
             context = to_tensor(whole)[None].to(device) if model.traits.wants_context else None
             request = Request(fps_factor=excerpt.fps_factor, detail=strength, context=context)
             output = run_window(model, to_tensor(low)[None].to(device), request)[0]
@@ -89,7 +89,7 @@ def _not_between(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if not name.endswith("_mid")}
 
 
-def _read(path: Path, num_frames: int) -> np.ndarray | None:
+def read_frames(path: Path, num_frames: int) -> np.ndarray | None:
     """Return the first frames of a clip, sides cropped to multiples of 2 * SCALE; None if there are fewer."""
     frames = []
     with av.open(str(path)) as container:
@@ -103,7 +103,7 @@ def _read(path: Path, num_frames: int) -> np.ndarray | None:
     return np.stack(frames)[:, :height, :width]
 
 
-def _middle(frames: np.ndarray, side: int, unit: int) -> np.ndarray:
+def middle(frames: np.ndarray, side: int, unit: int) -> np.ndarray:
     """Return the central square of frames [T, H, W, 3], or what there is of it, at a multiple of `unit` from the corner."""
     if not side:
         return frames

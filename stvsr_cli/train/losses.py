@@ -44,14 +44,14 @@ def log_error(error: Tensor) -> Tensor:
     return error.square().flatten(1).mean(1).clamp_min(1e-8).log().mean()
 
 
-def gradient_error(a: Tensor, b: Tensor, cell: int = 8) -> Tensor:
+def gradient_error(a: Tensor, b: Tensor) -> Tensor:
     """Mean difference of how strong the gradients are, in cells of 8 x 8 pixels; where they lie does not count.
 
     a, b: [N, C, H, W]. After the gradient variance loss (arXiv 2202.00997), with means of absolute values.
     """
     total = a.new_zeros(())
     for axis in (-1, -2):
-        strengths = [functional.avg_pool2d(x.diff(dim=axis).abs(), cell) for x in (a, b)]
+        strengths = [functional.avg_pool2d(x.diff(dim=axis).abs(), PERIOD_PX) for x in (a, b)]
         total = total + (strengths[0] - strengths[1]).abs().mean()
     return total
 

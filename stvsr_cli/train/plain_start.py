@@ -31,7 +31,7 @@ def start_as_identity(vae: AutoencoderKLCogVideoX) -> None:
     for half in (vae.encoder, vae.decoder):
         for module in half.modules():
             if hasattr(module, "conv1") and hasattr(module, "conv2"):
-                _zero(module.conv2.conv)
+                zero(module.conv2.conv)
         _pairs(half.conv_in.conv, latent)
         _unpair(half.conv_out.conv, latent)
     gain = CONSTANT / math.sqrt(2)
@@ -40,15 +40,15 @@ def start_as_identity(vae: AutoencoderKLCogVideoX) -> None:
     nn.init.constant_(vae.decoder.norm_out.norm_layer.weight, gain)
     for module in vae.decoder.modules():
         if hasattr(module, "conv_y"):  # the latent does not modulate the normalisation
-            _zero(module.conv_y.conv)
-            _zero(module.conv_b.conv)
+            zero(module.conv_y.conv)
+            zero(module.conv_b.conv)
             nn.init.ones_(module.conv_y.conv.bias)
 
 
 @torch.no_grad()
 def _pairs(conv: nn.Conv3d, count: int) -> None:
     """Let a convolution give, in a group each, the values of the present pixel and the constant, with both signs."""
-    _zero(conv)
+    zero(conv)
     for value in range(count):
         for sign, channel in ((1.0, GROUP * value), (-1.0, GROUP * value + 1)):
             conv.weight[channel, value, -1, 1, 1] = sign
@@ -59,13 +59,14 @@ def _pairs(conv: nn.Conv3d, count: int) -> None:
 @torch.no_grad()
 def _unpair(conv: nn.Conv3d, count: int) -> None:
     """Let a convolution give the values of the present pixel from what went in with both signs."""
-    _zero(conv)
+    zero(conv)
     for value in range(count):
         conv.weight[value, GROUP * value, -1, 1, 1] = 1.0
         conv.weight[value, GROUP * value + 1, -1, 1, 1] = -1.0
 
 
-def _zero(conv: nn.Conv3d) -> None:
-    nn.init.zeros_(conv.weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
+def zero(layer: nn.Conv2d | nn.Conv3d | nn.Linear) -> None:
+    """Set the weights and the bias of a layer to zero."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -116,7 +116,7 @@ class StepDataset(Dataset[Batch]):
                 hint=f"Lower keyframes, or leave its source out (photos give {PHOTO_FRAMES} frames).",
             )
         rng = np.random.default_rng((self.config.data.seed, zlib.crc32(clip.name.encode()), stride, variant))
-        phase = int(rng.integers(min(stride, len(clip.frames) - (self.config.keyframes - 1) * stride)))
+        phase = int(rng.integers(min(stride, len(clip.frames) - needed + 1)))
         stem = f"{clip.name}-{self.config.data.seed}-{self.config.keyframes}-{stride}"
         path = self.cache / f"{stem}-{variant}.npy"
         if not path.exists():

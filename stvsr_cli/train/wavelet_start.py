@@ -8,10 +8,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-CONSTANT = 10.0
-"""Value of the constant channels: large against values in [-1, 1]."""
-LOG_VARIANCE = -6.0
-"""Of the posterior at the start."""
+from stvsr_cli.train.block_start import bias_of
+from stvsr_cli.train.plain_start import CONSTANT, LOG_VARIANCE, zero
+
 BANDS = 2
 """Low and high, in each direction."""
 COLOURS = 3
@@ -37,9 +36,9 @@ def start_as_wavelet(vae: AutoencoderKL) -> None:
         raise ValueError(f"no wavelet fits {widths = }, {groups = }, {latent = }")
     for module in vae.modules():
         if hasattr(module, "conv1") and hasattr(module, "conv2"):
-            _zero(module.conv2)
+            zero(module.conv2)
         elif hasattr(module, "to_out"):
-            _zero(module.to_out[0])
+            zero(module.to_out[0])
     eye = torch.eye(COLOURS)
     encoder, decoder = vae.encoder, vae.decoder
     _set(encoder.conv_in, eye[:, :, None, None])
@@ -47,7 +46,7 @@ def start_as_wavelet(vae: AutoencoderKL) -> None:
     _pairs(encoder.down_blocks[1].resnets[0].conv_shortcut, encoder.conv_norm_out, latent)
     mixing = torch.einsum("abi,cdj->acbdij", torch.tensor(MIXING), torch.tensor(MIXING)).reshape(4, 4, 3, 3)
     _unpair(encoder.conv_out, _colourwise(mixing), groups)
-    nn.init.constant_(_bias(encoder.conv_out)[latent:], LOG_VARIANCE)
+    nn.init.constant_(bias_of(encoder.conv_out)[latent:], LOG_VARIANCE)
     for conv in (vae.quant_conv, vae.post_quant_conv):
         _set(conv, torch.eye(conv.weight.shape[0])[:, :, None, None])
     _set(decoder.conv_in, torch.eye(latent)[:, :, None, None])
@@ -73,7 +72,7 @@ def _colourwise(kernels: Tensor) -> Tensor:
 @torch.no_grad()
 def _set(conv: nn.Conv2d, kernels: Tensor) -> None:
     """Let a convolution be these kernels [O, I, k, k] in its first channels, around the middle tap, and zero elsewhere."""
-    _zero(conv)
+    zero(conv)
     lead = (conv.weight.shape[-1] - kernels.shape[-1]) // 2
     size = kernels.shape[-1]
     conv.weight[: kernels.shape[0], : kernels.shape[1], lead : lead + size, lead : lead + size] = kernels
@@ -82,14 +81,14 @@ def _set(conv: nn.Conv2d, kernels: Tensor) -> None:
 @torch.no_grad()
 def _pairs(conv: nn.Conv2d, norm: nn.GroupNorm, count: int) -> None:
     """Let a convolution give each value with both signs and fill its group with the constant; the normalisation keeps them."""
-    _zero(conv)
+    zero(conv)
     width, held = conv.weight.shape[0] // COLOURS, count // COLOURS
     for colour in range(COLOURS):
         first = colour * width
         for value in range(held):
             for sign, place in ((1.0, 2 * value), (-1.0, 2 * value + 1)):
                 conv.weight[first + place, colour * held + value, 0, 0] = sign
-        constants = _bias(conv)[first + 2 * held : first + width]
+        constants = bias_of(conv)[first + 2 * held : first + width]
         constants[0::2], constants[1::2] = CONSTANT, -CONSTANT
     nn.init.constant_(norm.weight, CONSTANT * ((width - 2 * held) / width) ** 0.5)
 
@@ -104,15 +103,3 @@ def _unpair(conv: nn.Conv2d, kernels: Tensor, groups: int) -> None:
         place = value // held * width + 2 * (value % held)
         plain[:, place], plain[:, place + 1] = kernels[:, value], -kernels[:, value]
     _set(conv, plain)
-
-
-def _zero(layer: nn.Conv2d | nn.Linear) -> None:
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-
-
-def _bias(conv: nn.Conv2d) -> Tensor:
-    if conv.bias is None:
-        raise ValueError("the convolution has no bias")
-    return conv.bias

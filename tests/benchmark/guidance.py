@@ -15,7 +15,7 @@ import torch
 from stvsr_cli.models import diffst
 from stvsr_cli.train.clips import SCALE, VIDEO_SUFFIXES
 from stvsr_cli.train.degrade import apply
-from stvsr_cli.train.evaluate import DEGRADATION_SEED, _middle, _read
+from stvsr_cli.train.evaluate import DEGRADATION_SEED, middle, read_frames
 from stvsr_cli.train.validate import TRACKS, to_tensor, track
 
 KEYFRAMES, CROP = 3, 32
@@ -29,7 +29,7 @@ def size(x):
 def degraded(folder):
     """Yield the low-quality keyframes of each clip under both degradations, [1, K, 3, h, w] each."""
     for path in sorted(p for p in folder.iterdir() if p.suffix in VIDEO_SUFFIXES):
-        frames = _read(path, 2 * KEYFRAMES - 1)[::2]
+        frames = read_frames(path, 2 * KEYFRAMES - 1)[::2]
         for name in TRACKS:
             yield apply(frames, track(name), SCALE, np.random.default_rng(DEGRADATION_SEED))
 
@@ -50,7 +50,7 @@ def main():
             getattr(block, name).register_forward_hook(
                 lambda _, given, added, name=f"block {index} {name}": print(f"{name} adds {size(added):.4f}")
             )
-    low = to_tensor(_middle(clips[0], CROP, 1))[None]
+    low = to_tensor(middle(clips[0], CROP, 1))[None]
     network.denoise(network.encode(network.enlarge(network.initialise(low, 2))), tokens[0, :1])
 
 

@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stvsr_cli.models.contract import Request
-from stvsr_cli.models.device import PRECISIONS, pick_device
+from stvsr_cli.models.device import PRECISIONS, peak_bytes, pick_device
 from stvsr_cli.models.fit import Fit, fit_model, loading_device, offload_on
 from stvsr_cli.models.memory import plan_memory
 from tests.benchmark import live_memory
@@ -64,12 +64,8 @@ def one_window(model, frames, device):
     return seconds, timed("decode", clean, init).shape[1]
 
 
-def peak(model, frames, device):
-    """Most bytes in use on the device, weights included; on a CPU those of the tensors that are alive."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        one_window(model, frames, device)
-        return torch.cuda.max_memory_allocated(device)
+def alive_bytes(model, frames, device):
+    """Most bytes of tensors that are alive during one window, weights included."""
     weights = [tensor for part in model.parts.values() for tensor in [*part.parameters(), *part.buffers()]]
     beyond = live_memory.peak_bytes(lambda: one_window(model, frames, device), weights)
     return beyond + sum(tensor.nbytes for tensor in weights)
@@ -82,14 +78,17 @@ def measure(name, size, device, dtype, fit, window):
     frames = torch.rand(1, window[0], 3, *window[1:], device=device)
     with FlopCounterMode(display=False) as counter:  # this pass warms up, too
         one_window(model, frames, device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     seconds, num_frames = one_window(model, frames, device)
+    peak = peak_bytes(device) if device.type == "cuda" else alive_bytes(model, frames, device)
     total = sum(seconds.values())
     floor = counter.get_total_flops() / matrix_rate(device, dtype)
     return {
         **{f"{verb} s": seconds[verb] for verb in VERBS},
         "total s": total,
         "frames/s": num_frames / total,
-        "peak GiB": peak(model, frames, device) / 2**30,
+        "peak GiB": peak / 2**30,
         "planned GiB": plan_memory(model, *window, FPS_FACTOR, offload=offload_on(fit, device)).total / 2**30,
         "TFLOP": counter.get_total_flops() / 1e12,
         "floor s": floor,

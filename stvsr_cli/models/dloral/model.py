@@ -174,7 +174,7 @@ class DLoRAL:
 
     def _retrieve(self, frames: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Return the aligned and the fused latents of one tile. frames: [B, T, 3, h, w]; latent: [B, T, C, h, w]."""
-        before = _previous if self.options.paired else _itself
+        before = previous if self.options.paired else _itself
         pairs = (frames, before(frames), latent, before(latent))
         found = [
             self.retrieval(*(part[None] for part in pair))
@@ -244,7 +244,7 @@ class DLoRAL:
         return int(copies * self.unet.dtype.itemsize)
 
 
-def _previous(x: Tensor) -> Tensor:
+def previous(x: Tensor) -> Tensor:
     """Return for every frame of [B, T, ...] the one before it, and for the first itself."""
     return torch.cat([x[:, :1], x[:, :-1]], dim=1)
 
