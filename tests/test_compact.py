@@ -13,7 +13,7 @@ from stvsr_cli.models.compact.denoiser import alpha_bar, clean_from_velocity
 from stvsr_cli.models.compact.expert import DetailedNetwork, adapted_names
 from stvsr_cli.models.compact.motion import neighbour_motion
 from stvsr_cli.models.compact.network import CompactNetwork
-from stvsr_cli.models.layers.aggregation import flow_from_between, interleave
+from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between, interleave
 from stvsr_cli.models.layers.flow import correlation
 
 
@@ -79,6 +79,17 @@ def test_even_motion_is_split_evenly() -> None:
         left, right = flow_from_between(forward, -forward, time)
         assert torch.allclose(left, -forward * time)
         assert torch.allclose(right, forward * (1 - time))
+
+
+@pytest.mark.parametrize("time", [0.25, 0.5, 0.75])
+def test_what_no_flow_can_follow_can_be_blended(time: float) -> None:
+    torch.manual_seed(0)
+    aggregation = ContextAggregation(8, still=True)
+    with torch.no_grad():
+        aggregation.fuse[-1].bias[16:24] = 20.0  # the two keyframes as they are, 2 x 2 pixels each
+        frames, wild = torch.rand(1, 3, 3, 16, 24), 9 * torch.randn(1, 2, 2, 8, 12)
+        blended, _, _ = aggregation(frames, wild, wild.flip(1), time)
+    assert torch.allclose(blended, torch.lerp(frames[:, :-1], frames[:, 1:], time), atol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])

@@ -28,10 +28,16 @@ def model() -> CompactModel:
 
 
 @pytest.fixture(scope="module")
-def clip() -> Tensor:
-    """The middle of nine frames of a real clip, [9, 3, 128, 192]."""
+def whole() -> Tensor:
+    """Nine frames of a real clip, [9, 3, 180, 320]."""
     frames = [to_rgb([frame.picture])[0] for frame, _ in zip(decode(probe(BUNNY)), range(9), strict=False)]
-    return torch.stack(frames)[:, :, 26:154, 64:256].clamp(0, 1)
+    return torch.stack(frames).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def clip(whole: Tensor) -> Tensor:
+    """The middle of the same, [9, 3, 128, 192]."""
+    return whole[:, :, 26:154, 64:256]
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -68,7 +74,21 @@ def test_no_pattern_of_the_outputs_grid_in_the_dark(model: CompactModel, clip: T
         cells = fine.mean(1).unflatten(-2, (-1, 8)).unflatten(-1, (-1, 8))  # [T, H / 8, 8, W / 8, 8]
         pattern = float(cells.mean((0, 1, 3)).std())
         logging.getLogger(__name__).info("detail %.0f: %.3f code values", detail, pattern)
-        assert pattern < 0.6
+        assert pattern < 0.25
+
+
+def test_no_mesh_builds_up_in_a_long_window(whole: Tensor) -> None:
+    """What the recurrent passes add up over nine whole frames; in three of them, or in a small part, it is hardly there."""
+    half = load(find_weights("compact"), CPU, torch.bfloat16)
+    output = 255 * run_window(half, whole[None], Request(detail=1.0))[0, ::2]
+    fine = (output - functional.avg_pool2d(output, 9, 1, 4, count_include_pad=False)).mean(1)
+    for frame, low in zip(fine, whole.mean(1), strict=True):
+        blocks = frame.unfold(-2, 64, 64).unfold(-2, 64, 64).flatten(0, 1)  # [N, 64, 64]
+        inputs = low.unfold(-2, 16, 16).unfold(-2, 16, 16).flatten(0, 1)  # [N, 16, 16]
+        activity = inputs.diff(dim=-1).abs().mean((-2, -1)) + inputs.diff(dim=-2).abs().mean((-2, -1))
+        flattest = blocks[activity.argsort()[: len(blocks) // 4]]
+        pattern = flattest.unflatten(-2, (-1, 8)).unflatten(-1, (-1, 8)).mean((1, 3)).flatten(1).std(1)
+        assert float(pattern.mean()) < 0.7  # code values; a mesh that is seen at once has 1.3
 
 
 def test_no_seam_between_windows_of_a_still_scene(model: CompactModel, clip: Tensor) -> None:
@@ -80,7 +100,7 @@ def test_no_seam_between_windows_of_a_still_scene(model: CompactModel, clip: Ten
         inside = steps[:5].max()  # within the first window
         assert float(steps.max()) <= max(float(inside) * most, 2 / 255)
     assert float(changes.mean((1, 2, 3)).max()) < 1 / 255  # most at the ends of the shot, which have one neighbour
-    for steps in (changes.mean((1, 2, 3))[1:-1], changes.amax((1, 2, 3))[1:-1]):
+    for steps in (changes.mean((1, 2, 3))[2:-2], changes.amax((1, 2, 3))[2:-2]):  # without the intervals at the ends
         inside = steps[:4].max()  # within the first window
         assert float(steps.max()) <= 1.5 * float(inside)
 

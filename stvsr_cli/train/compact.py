@@ -103,7 +103,7 @@ def _perceptual(perceptual: nn.Module | None, output: Tensor, target: Tensor) ->
 
 
 ADDED = (
-    "denoiser.retrieval.", "denoiser.guides.", "denoiser.temporal.", "guidance.", "decoder.backward_pass.alignment.",
+    "denoiser.motion.", "denoiser.retrieval.", "denoiser.guides.", "denoiser.temporal.", "guidance.", "decoder.backward_pass.alignment.",
     "decoder.forward_pass.alignment.", "expert.", "target.", "critic.",
 )  # fmt: skip
 """Modules that start by changing nothing, or that only training needs: weights without them can be gone on from."""
@@ -113,9 +113,9 @@ STAGES: dict[str, Stage[Any]] = {
     "flow": Stage(("flow.", "aggregation."), flow_losses, ADDED),
     "diffusion": Stage(("denoiser.", "guidance."), diffusion_losses, ADDED),
     "one_step": Stage(("aggregation.", "encoder.", "denoiser.", "decoder.", "guidance."), one_step_losses, ADDED),
+    "decoder": Stage(("decoder.",), decoder_losses, ADDED),
     "temporal": Stage(("denoiser.temporal.",), decoder_losses, ADDED),
     "detail": Stage(("expert.", "critic."), decoder_losses, ADDED),
-    "decoder": Stage(("decoder.",), decoder_losses, ADDED),
 }
 """In the order of training; the temporal and the detail expert may take turns."""
 

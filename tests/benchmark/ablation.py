@@ -1,8 +1,9 @@
 """The compact model with each of its ideas taken out, all trained on for the same steps and measured alike.
 
-    python -m tests.benchmark.ablation --data DATA --start weights/compact --out RUNS
+    python -m tests.benchmark.ablation --data DATA --start weights/compact --out RUNS [--detail-steps 300]
 
-DATA holds `train/`, `photos*.tar`, `val/` and `squeezenet1_1.safetensors`. Each variant starts from the given weights
+With `--detail-steps`, each variant is also given a new detail expert, and measured once more with it at full strength.
+What a former run left under RUNS is not trained again. DATA holds `train/`, `photos*.tar`, `val/` and `squeezenet1_1.safetensors`. Each variant starts from the given weights
 without the tensors of what is taken out, and without the detail expert. Differences are the variant's minus the whole
 network's, over the same clips, with their standard error.
 """
@@ -34,20 +35,26 @@ VARIANTS = {
     "no temporal expert": {"uses_temporal_expert": False},
     "no retrieval": {"uses_retrieval": False},
 }
-MEASURES = ("psnr", "psnr_mid", "perc", "temporal")
+MEASURES = ("psnr", "psnr_mid", "perc", "sharp", "temporal")
+ONE_STEP = """learning_rate = 4e-4
+losses = { pixel = 1.0, between = 0.3, temporal = 0.6 }
+"""
+DETAIL = """learning_rate = 1e-3
+perceptual_weights = "squeezenet1_1.safetensors"
+losses = { pixel = 5.0, perceptual = 0.3, temporal = 25.0, gradient = 5.0, grid = 30.0 }
+"""
 RECIPE = """model = "compact"
-stage = "one_step"
+stage = "{stage}"
 steps = {steps}
 batch = 4
 crop_px = 128
 keyframes = 3
 whole_px = 32
-learning_rate = 4e-4
 warmup_steps = 20
 ema_decay = 0.98
 start_from = "start.safetensors"
 validate_every = 1000000
-losses = {{ pixel = 1.0, between = 0.3, temporal = 0.6 }}
+{settings}
 
 [network]
 {network}
@@ -58,21 +65,37 @@ seed = 2
 """
 
 
-def trained(changes, start, folder, data, cache, steps):
-    """Train a variant on; returns the folder with its weights."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = replace(read_config(start / CONFIG_FILE), **changes)
-    wanted = CompactNetwork(config).state_dict()
-    tensors = load_file(str(start / WEIGHTS_FILE))
-    save_file({name: tensor for name, tensor in tensors.items() if name in wanted}, folder / "start.safetensors")
+def run_stage(stage, settings, steps, config, folder, data, cache):
+    """Train `start.safetensors` in the folder on by a stage; leaves the folder as weights that can be loaded."""
     default = asdict(CompactConfig())
     network = [f"{name} = {json.dumps(value)}" for name, value in asdict(config).items() if value != default[name]]
     recipe = folder / "recipe.toml"
-    recipe.write_text(RECIPE.format(steps=steps, network="\n".join(network)))
+    recipe.write_text(RECIPE.format(stage=stage, settings=settings, steps=steps, network="\n".join(network)))
     run(recipe, data=data, out=folder, cache=cache, device=CPU)
-    (folder / "one_step.safetensors").replace(folder / WEIGHTS_FILE)
     write_config(config, folder / CONFIG_FILE)
-    return folder
+    (folder / f"{stage}.safetensors").replace(folder / WEIGHTS_FILE)
+
+
+def trained(changes, start, folder, arguments):
+    """Train a variant on; returns its configuration."""
+    config = replace(read_config(start / CONFIG_FILE), **changes)
+    if not (folder / WEIGHTS_FILE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted = CompactNetwork(config).state_dict()
+        tensors = load_file(str(start / WEIGHTS_FILE))
+        save_file({name: tensor for name, tensor in tensors.items() if name in wanted}, folder / "start.safetensors")
+        run_stage("one_step", ONE_STEP, arguments.steps, config, folder, arguments.data, arguments.cache)
+    return config
+
+
+def detailed(config, folder, arguments):
+    """Give a trained variant a new detail expert; returns the folder with both."""
+    out = folder / "detail"
+    if not (out / WEIGHTS_FILE).exists():
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "start.safetensors").write_bytes((folder / WEIGHTS_FILE).read_bytes())
+        run_stage("detail", DETAIL, arguments.detail_steps, config, out, arguments.data, arguments.cache)
+    return out
 
 
 def main():
@@ -84,29 +107,28 @@ def main():
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--keyframes", type=int, default=4)
+    parser.add_argument("--detail-steps", type=int, default=0)
     arguments = parser.parse_args()
+    arguments.cache = arguments.cache or arguments.out / "cache"
     perceptual = Perceptual(arguments.data / "squeezenet1_1.safetensors")
     excerpt = Excerpt(keyframes=arguments.keyframes, crop_px=arguments.crop)
-    whole = None
+    whole = {}
     for name, changes in VARIANTS.items():
         torch.manual_seed(0)
         folder = arguments.out / name.replace(" ", "_")
-        trained(
-            changes,
-            arguments.start,
-            folder,
-            arguments.data,
-            arguments.cache or arguments.out / "cache",
-            arguments.steps,
-        )
-        model = load(folder, CPU, torch.bfloat16)
-        rows = list(evaluate(model, arguments.data / "val", excerpt, device=CPU, perceptual=perceptual, detail=0.0))
-        write_rows(rows, arguments.out / f"{folder.name}.csv")
-        whole = whole or rows
-        for track in TRACKS:
-            means, changed = mean_values(rows, track), differences(rows, whole, track)
-            print(f"{name:<24} {track:<6}", *(f"{m} {means[m]:.3f} ({changed[m][0]:+.3f} ± {changed[m][1]:.3f})" for m in MEASURES),
-                  flush=True)  # fmt: skip
+        config = trained(changes, arguments.start, folder, arguments)
+        runs = [(folder, 0.0)] + ([(detailed(config, folder, arguments), 1.0)] if arguments.detail_steps else [])
+        for weights, detail in runs:
+            model = load(weights, CPU, torch.bfloat16)
+            rows = list(
+                evaluate(model, arguments.data / "val", excerpt, device=CPU, perceptual=perceptual, detail=detail)
+            )
+            write_rows(rows, arguments.out / f"{folder.name}_{detail:g}.csv")
+            base = whole.setdefault(detail, rows)
+            for track in TRACKS:
+                means, changed = mean_values(rows, track), differences(rows, base, track)
+                print(f"{name:<24} detail {detail:g} {track:<6}",
+                      *(f"{m} {means[m]:.3f} ({changed[m][0]:+.3f} ± {changed[m][1]:.3f})" for m in MEASURES), flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

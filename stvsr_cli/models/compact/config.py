@@ -35,6 +35,8 @@ class CompactConfig:
     """Feature channels of the flow pyramid at 1/2, 1/4, 1/8 and 1/16 of the input."""
     flow_radius: int = 3
     """Search radius of the flow's correlation, in positions of each level."""
+    still_candidates: bool = True
+    """Whether context aggregation also fuses the keyframes beside the target time unwarped."""
     alignment_width: int = 16
     """Feature channels that the decoder's deformable alignment samples, on the latent grid and on half of it."""
     guidance_tokens: int = 16

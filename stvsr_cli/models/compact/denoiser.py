@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.compact.blocks import BRANCH_GAIN, SelfAttention, TimedBlock, start_at_unit_scale
+from stvsr_cli.models.compact.blocks import BRANCH_GAIN, SelfAttention, TimedBlock, silence, start_at_unit_scale
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.guidance import GuidedAttention
 from stvsr_cli.models.compact.retrieval import FrameRetrieval
@@ -82,6 +82,8 @@ class Denoiser(nn.Module):
         start_at_unit_scale(self)
         with torch.no_grad():
             self.leave.weight.mul_(BRANCH_GAIN)
+        if self.motion is not None:
+            silence(self.motion)
         self.retrieval = FrameRetrieval(width, config.retrieval_width) if config.uses_retrieval else None
         levels = [(width, 0)] * before + [(middle, 1), (coarse, 2), (coarse, 2), (middle, 1)] + [(width, 0)] * after
         self.levels = [level for _, level in levels]

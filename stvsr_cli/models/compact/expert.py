@@ -16,8 +16,9 @@ from stvsr_cli.models.compact.network import CompactNetwork, Initialised
 
 PARTS = ("denoiser.", "decoder.")
 """Prefixes of the parts the expert adapts."""
-SPARED = ("temporal", "alignment", "guides", "retrieval")
-"""Modules within them that it leaves alone: the other expert, and what finds instead of making."""
+SPARED = ("motion", "temporal", "guides", "retrieval", "backward_pass", "forward_pass")
+"""Modules within them that it leaves alone: the other expert and what can be left out, so that the same expert fits, and
+what is carried from frame to frame, where a change would build up over a window."""
 SMALLEST_KERNEL = 3
 
 

@@ -44,7 +44,9 @@ class CompactNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.flow = FlowNetwork(config.flow_widths, config.flow_radius)
-        self.aggregation = ContextAggregation(sampling="bicubic") if config.uses_aggregation else None
+        self.aggregation = None
+        if config.uses_aggregation:
+            self.aggregation = ContextAggregation(sampling="bicubic", still=config.still_candidates)
         self.encoder = Encoder(config)
         self.denoiser = Denoiser(config) if config.uses_denoiser else None
         self.decoder = Decoder(config)

@@ -11,6 +11,9 @@ from torch.nn import functional
 from stvsr_cli.models.layers.flow import resize_flow
 from stvsr_cli.models.layers.warp import Sampling, warp
 
+RARE = 0.02
+"""Share at which an untrained fusion weighs what is not warped from the keyframe beside it."""
+
 
 def flow_from_between(forward: Tensor, backward: Tensor, time: float) -> tuple[Tensor, Tensor]:
     """Flow from time t in (0, 1) to both keyframes, from the flow between the keyframes.
@@ -27,10 +30,15 @@ def flow_from_between(forward: Tensor, backward: Tensor, time: float) -> tuple[T
 class ContextAggregation(nn.Module):
     """Frame prediction and frame fusion for any time between two keyframes."""
 
-    def __init__(self, width: int = 40, *, sampling: Sampling = "bilinear") -> None:
-        """width: feature channels of both networks. sampling: of the keyframes that are fused."""
+    def __init__(self, width: int = 40, *, sampling: Sampling = "bilinear", still: bool = False) -> None:
+        """width: feature channels of both networks. sampling: of the keyframes that are fused.
+
+        still: whether the two keyframes beside the target time are also fused as they are, for what the flow cannot follow.
+        """
         super().__init__()
         self.sampling: Sampling = sampling
+        self.still = still
+        candidates = 6 if still else 4
         self.refine = nn.Sequential(
             nn.Conv2d(3 * 12 + 4 + 1, width, 3, padding=1),
             nn.LeakyReLU(0.1),
@@ -39,13 +47,13 @@ class ContextAggregation(nn.Module):
             nn.Conv2d(width, 4, 3, padding=1),
         )
         self.fuse = nn.Sequential(
-            nn.Conv2d(4 * 12 + 4 + 1, width, 3, padding=1),
+            nn.Conv2d(candidates * 12 + 4 + 1, width, 3, padding=1),
             nn.LeakyReLU(0.1),
             nn.Conv2d(width, width, 3, padding=1),
             nn.LeakyReLU(0.1),
             nn.Conv2d(width, width, 3, padding=1),
             nn.LeakyReLU(0.1),
-            nn.Conv2d(width, 4 * 4 + 12, 3, padding=1),
+            nn.Conv2d(width, candidates * 4 + 12, 3, padding=1),
         )
         for branch in (self.refine, self.fuse):
             for parameter in branch[-1].parameters():
@@ -69,12 +77,17 @@ class ContextAggregation(nn.Module):
         update = self.refine(torch.cat([*parts, to_left, to_right, moment], 1)).float()
         to_left, to_right = to_left + update[:, :2], to_right + update[:, 2:]
         predictions = self._predict(frames, forward, backward, to_left, to_right)  # 4 x [N, 3, h, w]
+        shares = [1 - time, time, RARE, RARE]
+        if self.still:
+            predictions += [left, right]
+            shares += [RARE * (1 - time), RARE * time]
+        count = len(predictions)
         parts = [functional.pixel_unshuffle(x - 0.5, 2) for x in predictions]
         fused = self.fuse(torch.cat([*parts, to_left, to_right, moment], 1)).float()
-        fused = functional.pixel_shuffle(fused, 2)  # [N, 4 + 3, h, w]
-        prior = fused.new_tensor([1 - time, time, 0.02, 0.02]).log().view(1, 4, 1, 1)
-        weights = (fused[:, :4] + prior).softmax(1)
-        blended = sum(weights[:, i : i + 1] * p for i, p in enumerate(predictions)) + fused[:, 4:]
+        fused = functional.pixel_shuffle(fused, 2)  # [N, count + 3, h, w]
+        prior = fused.new_tensor(shares).log().view(1, count, 1, 1)
+        weights = (fused[:, :count] + prior).softmax(1)
+        blended = sum(weights[:, i : i + 1] * p for i, p in enumerate(predictions)) + fused[:, count:]
         return blended.unflatten(0, pairs), to_left.unflatten(0, pairs), to_right.unflatten(0, pairs)
 
     def _predict(
