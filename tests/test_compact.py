@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from stvsr_cli.errors import ModelError
 from stvsr_cli.models.compact.blocks import temporal_shift
-from stvsr_cli.models.compact.codec import enlarged_bilinearly
+from stvsr_cli.models.compact.codec import enlarged_bilinearly, without_local_mean
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import alpha_bar, clean_from_velocity
 from stvsr_cli.models.compact.expert import DetailedNetwork, adapted_names
@@ -121,6 +121,15 @@ def test_enlargement_on_the_small_grid_is_the_bilinear_one(scale: int) -> None:
     frames = torch.rand(2, 3, 9, 7)
     expected = functional.interpolate(frames, scale_factor=scale, mode="bilinear", align_corners=False)
     assert torch.allclose(functional.pixel_shuffle(enlarged_bilinearly(frames, scale), scale), expected, atol=1e-6)
+
+
+def test_what_the_decoder_adds_changes_no_brightness_and_keeps_detail() -> None:
+    torch.manual_seed(0)
+    detail = torch.rand(1, 48, 40, 64) - 0.5
+    detail -= detail.mean(1, keepdim=True)
+    tint = torch.tensor([0.1, -0.2, 0.3]).repeat_interleave(16).view(1, 48, 1, 1)
+    assert torch.allclose(without_local_mean(detail + tint), without_local_mean(detail), atol=1e-6)
+    assert float((without_local_mean(detail) - detail).abs().max()) < 0.05
 
 
 def test_the_detail_expert_starts_without_effect_and_has_a_dial() -> None:

@@ -14,6 +14,8 @@ INPUT_GAIN = 4.0
 """Brings pixels to about unit variance."""
 OUTPUT_GAIN = 0.1
 """Brings features of unit variance to about what the enlargement lacks."""
+COLOR_PX = 17
+"""Side of the squares of input pixels over which what the network adds has no mean."""
 
 
 def enlarged_bilinearly(frames: Tensor, scale: int) -> Tensor:
@@ -29,6 +31,17 @@ def enlarged_bilinearly(frames: Tensor, scale: int) -> Tensor:
         padded = functional.pad(frames.float(), (1, 1, 1, 1), mode="replicate")
         padded = padded.contiguous(memory_format=torch.channels_last)  # as what it is added to: twice as fast
         return functional.conv2d(padded, kernel.repeat(3, 1, 1, 1), groups=3)
+
+
+def without_local_mean(pixels: Tensor, channels: int = 3) -> Tensor:
+    """Take the local mean colour from pixels before their shuffle, [N, channels * scale^2, h, w].
+
+    What the network adds is detail, and must not change brightness or tint; as a colour fix does it, on the input's grid.
+    """
+    scales = pixels.shape[1] // channels
+    mean = pixels.unflatten(1, (channels, scales)).mean(2)
+    local = functional.avg_pool2d(mean, COLOR_PX, 1, COLOR_PX // 2, count_include_pad=False)
+    return pixels - local.repeat_interleave(scales, 1)
 
 
 class Encoder(nn.Module):
@@ -121,7 +134,8 @@ class Decoder(nn.Module):
             functional.pixel_shuffle(self.enlarge(self.blocks(x)), self.stride), SLOPE, inplace=True
         )
         x = functional.leaky_relu(self.detail(x), SLOPE, inplace=True)
-        pixels = enlarged_bilinearly(frames.flatten(0, 1), self.scale).add(self.leave(x), alpha=OUTPUT_GAIN)
+        added = without_local_mean(self.leave(x).float())
+        pixels = enlarged_bilinearly(frames.flatten(0, 1), self.scale).add(added, alpha=OUTPUT_GAIN)
         return functional.pixel_shuffle(pixels, self.scale).unflatten(0, (batch, num_frames))
 
     def _propagate(self, features: Tensor, motion: Motion) -> Tensor:
