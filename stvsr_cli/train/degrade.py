@@ -16,7 +16,7 @@ import torch
 
 from stvsr_cli.color import from_rgb, to_rgb
 from stvsr_cli.media.decode import Picture
-from stvsr_cli.media.encode import to_av
+from stvsr_cli.media.encode import has_avx512, to_av
 from stvsr_cli.media.probe import ColorTags
 
 PIX_FMT, COLOR = "yuv420p", ColorTags()
@@ -125,7 +125,8 @@ def _rgb(frame: av.VideoFrame) -> np.ndarray:
 
 def _options(codec: str, quality: int) -> dict[str, str]:
     if codec == "libx264":
-        return {"crf": str(quality), "preset": "veryfast" if quality % 2 else "medium", "threads": "1"}
+        options = {"crf": str(quality), "preset": "veryfast" if quality % 2 else "medium", "threads": "1"}
+        return options | ({"x264-params": "asm=avx2"} if has_avx512() else {})  # else its result varies
     if codec in ("libvpx", "libvpx-vp9"):
         return {
             "crf": str(quality),
