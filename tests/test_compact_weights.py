@@ -44,6 +44,11 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return float(-10 * torch.log10((a - b).square().mean()))
 
 
+def fine_part(frames: Tensor) -> Tensor:
+    """What 9 x 9 pixels differ from their mean in, over the colours. frames: [T, 3, H, W]. Returns [T, H, W]."""
+    return (frames - functional.avg_pool2d(frames, 9, 1, 4, count_include_pad=False)).mean(1)
+
+
 def upscaled(model: CompactModel, frames: Tensor, window: int, overlap: int, tile: int = 0, batch: int = 1) -> Tensor:
     config = TileConfig(size_px=tile, overlap_px=model.traits.tile_overlap_px if tile else 0)
     runner = Runner(model, Request(), config, batch)
@@ -70,8 +75,7 @@ def test_no_pattern_of_the_outputs_grid_in_the_dark(model: CompactModel, clip: T
     dark = 0.15 * functional.avg_pool2d(clip[::2], 4)
     for detail in (0.0, 1.0):
         output = 255 * run_window(model, dark[None], Request(detail=detail))[0]
-        fine = output - functional.avg_pool2d(output, 9, 1, 4, count_include_pad=False)
-        cells = fine.mean(1).unflatten(-2, (-1, 8)).unflatten(-1, (-1, 8))  # [T, H / 8, 8, W / 8, 8]
+        cells = fine_part(output).unflatten(-2, (-1, 8)).unflatten(-1, (-1, 8))  # [T, H / 8, 8, W / 8, 8]
         pattern = float(cells.mean((0, 1, 3)).std())
         logging.getLogger(__name__).info("detail %.0f: %.3f code values", detail, pattern)
         assert pattern < 0.25
@@ -81,8 +85,7 @@ def test_no_mesh_builds_up_in_a_long_window(whole: Tensor) -> None:
     """What the recurrent passes add up over nine whole frames; in three of them, or in a small part, it is hardly there."""
     half = load(find_weights("compact"), CPU, torch.bfloat16)
     output = 255 * run_window(half, whole[None], Request(detail=1.0))[0, ::2]
-    fine = (output - functional.avg_pool2d(output, 9, 1, 4, count_include_pad=False)).mean(1)
-    for frame, low in zip(fine, whole.mean(1), strict=True):
+    for frame, low in zip(fine_part(output), whole.mean(1), strict=True):
         blocks = frame.unfold(-2, 64, 64).unfold(-2, 64, 64).flatten(0, 1)  # [N, 64, 64]
         inputs = low.unfold(-2, 16, 16).unfold(-2, 16, 16).flatten(0, 1)  # [N, 16, 16]
         activity = inputs.diff(dim=-1).abs().mean((-2, -1)) + inputs.diff(dim=-2).abs().mean((-2, -1))

@@ -1,11 +1,12 @@
 """The compact model with each of its ideas taken out, all trained on for the same steps and measured alike.
 
-    python -m tests.benchmark.ablation --data DATA --start weights/compact --out RUNS [--detail-steps 300]
+    python -m tests.benchmark.ablation --data DATA --start WEIGHTS --out RUNS [--detail-steps 300]
 
-With `--detail-steps`, each variant is also given a new detail expert, and measured once more with it at full strength.
-What a former run left under RUNS is not trained again. DATA holds `train/`, `photos*.tar`, `val/` and `squeezenet1_1.safetensors`. Each variant starts from the given weights
-without the tensors of what is taken out, and without the detail expert. Differences are the variant's minus the whole
-network's, over the same clips, with their standard error.
+DATA holds `train/`, `photos*.tar`, `val/` and `squeezenet1_1.safetensors`. WEIGHTS has all modules; those that ship lack
+some. Each variant starts from them without the tensors of what is taken out, and without the detail expert. With
+`--detail-steps`, each is also given a new detail expert, and measured once more with it at full strength. What a former
+run left under RUNS is not trained again. Differences are the variant's minus the whole network's, over the same clips,
+with their standard error.
 """
 
 import argparse

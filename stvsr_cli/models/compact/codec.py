@@ -33,15 +33,14 @@ def enlarged_bilinearly(frames: Tensor, scale: int) -> Tensor:
         return functional.conv2d(padded, kernel.repeat(3, 1, 1, 1), groups=3)
 
 
-def without_local_mean(pixels: Tensor, channels: int = 3) -> Tensor:
-    """Take the local mean colour from pixels before their shuffle, [N, channels * scale^2, h, w].
+def without_local_mean(pixels: Tensor) -> Tensor:
+    """Take the local mean colour from pixels before their shuffle, [N, 3 * scale^2, h, w].
 
     What the network adds is detail, and must not change brightness or tint; as a colour fix does it, on the input's grid.
     """
-    scales = pixels.shape[1] // channels
-    mean = pixels.unflatten(1, (channels, scales)).mean(2)
-    local = functional.avg_pool2d(mean, COLOR_PX, 1, COLOR_PX // 2, count_include_pad=False)
-    return pixels - local.repeat_interleave(scales, 1)
+    colours = pixels.unflatten(1, (3, -1))
+    local = functional.avg_pool2d(colours.mean(2), COLOR_PX, 1, COLOR_PX // 2, count_include_pad=False)
+    return (colours - local[:, :, None]).flatten(1, 2)
 
 
 class Encoder(nn.Module):
