@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from stvsr_cli.models.compact.blocks import silence
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.target import TargetedNetwork
+from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.train import run
 from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.critic import Critic, critic_losses

@@ -12,6 +12,8 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
+from stvsr_cli.models.layers.silence import silence
+
 CONSTANT = 40.0
 """Value of the constant channel: large against a patch of values in [-1, 1]."""
 LOG_VARIANCE = -6.0
@@ -35,7 +37,7 @@ def start_as_block_transform(vae: AutoencoderKLWan) -> None:
     basis = cosine_basis(patch)[:latent]  # [latent, 3 * patch * patch]
     with torch.no_grad():
         for half in (vae.encoder, vae.decoder):
-            _silence(half)
+            _add_nothing(half)
             half.norm_out.gamma.fill_(CONSTANT / math.sqrt(width))
         _pairs_in(vae.encoder.conv_in, basis)
         _pairs_out(vae.encoder.conv_out, torch.eye(latent))
@@ -64,13 +66,12 @@ def cosine_basis(patch: int) -> Tensor:
     return torch.stack(rows).float()
 
 
-def _silence(half: nn.Module) -> None:
+def _add_nothing(half: nn.Module) -> None:
     """Let every residual and attention block of an encoder or decoder start by adding nothing."""
     for module in half.modules():
         last = getattr(module, "conv2", None) if hasattr(module, "conv1") else getattr(module, "proj", None)
         if last is not None:
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            silence(last)
 
 
 def _pairs_in(conv: nn.Conv3d, matrix: Tensor) -> None:

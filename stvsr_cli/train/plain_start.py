@@ -10,6 +10,8 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import nn
 
+from stvsr_cli.models.layers.silence import silence
+
 CONSTANT = 10.0
 """Value of the constant channels: large against values in [-1, 1]."""
 GROUP = 4
@@ -31,7 +33,7 @@ def start_as_identity(vae: AutoencoderKLCogVideoX) -> None:
     for half in (vae.encoder, vae.decoder):
         for module in half.modules():
             if hasattr(module, "conv1") and hasattr(module, "conv2"):
-                zero(module.conv2.conv)
+                silence(module.conv2.conv)
         _pairs(half.conv_in.conv, latent)
         _unpair(half.conv_out.conv, latent)
     gain = CONSTANT / math.sqrt(2)
@@ -40,15 +42,15 @@ def start_as_identity(vae: AutoencoderKLCogVideoX) -> None:
     nn.init.constant_(vae.decoder.norm_out.norm_layer.weight, gain)
     for module in vae.decoder.modules():
         if hasattr(module, "conv_y"):  # the latent does not modulate the normalisation
-            zero(module.conv_y.conv)
-            zero(module.conv_b.conv)
+            silence(module.conv_y.conv)
+            silence(module.conv_b.conv)
             nn.init.ones_(module.conv_y.conv.bias)
 
 
 @torch.no_grad()
 def _pairs(conv: nn.Conv3d, count: int) -> None:
     """Let a convolution give, in a group each, the values of the present pixel and the constant, with both signs."""
-    zero(conv)
+    silence(conv)
     for value in range(count):
         for sign, channel in ((1.0, GROUP * value), (-1.0, GROUP * value + 1)):
             conv.weight[channel, value, -1, 1, 1] = sign
@@ -59,14 +61,7 @@ def _pairs(conv: nn.Conv3d, count: int) -> None:
 @torch.no_grad()
 def _unpair(conv: nn.Conv3d, count: int) -> None:
     """Let a convolution give the values of the present pixel from what went in with both signs."""
-    zero(conv)
+    silence(conv)
     for value in range(count):
         conv.weight[value, GROUP * value, -1, 1, 1] = 1.0
         conv.weight[value, GROUP * value + 1, -1, 1, 1] = -1.0
-
-
-def zero(layer: nn.Conv2d | nn.Conv3d | nn.Linear) -> None:
-    """Set the weights and the bias of a layer to zero."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)

@@ -8,8 +8,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.train.block_start import bias_of
-from stvsr_cli.train.plain_start import CONSTANT, LOG_VARIANCE, zero
+from stvsr_cli.train.plain_start import CONSTANT, LOG_VARIANCE
 
 BANDS = 2
 """Low and high, in each direction."""
@@ -36,9 +37,9 @@ def start_as_wavelet(vae: AutoencoderKL) -> None:
         raise ValueError(f"no wavelet fits {widths = }, {groups = }, {latent = }")
     for module in vae.modules():
         if hasattr(module, "conv1") and hasattr(module, "conv2"):
-            zero(module.conv2)
+            silence(module.conv2)
         elif hasattr(module, "to_out"):
-            zero(module.to_out[0])
+            silence(module.to_out[0])
     eye = torch.eye(COLOURS)
     encoder, decoder = vae.encoder, vae.decoder
     _set(encoder.conv_in, eye[:, :, None, None])
@@ -72,7 +73,7 @@ def _colourwise(kernels: Tensor) -> Tensor:
 @torch.no_grad()
 def _set(conv: nn.Conv2d, kernels: Tensor) -> None:
     """Let a convolution be these kernels [O, I, k, k] in its first channels, around the middle tap, and zero elsewhere."""
-    zero(conv)
+    silence(conv)
     lead = (conv.weight.shape[-1] - kernels.shape[-1]) // 2
     size = kernels.shape[-1]
     conv.weight[: kernels.shape[0], : kernels.shape[1], lead : lead + size, lead : lead + size] = kernels
@@ -81,7 +82,7 @@ def _set(conv: nn.Conv2d, kernels: Tensor) -> None:
 @torch.no_grad()
 def _pairs(conv: nn.Conv2d, norm: nn.GroupNorm, count: int) -> None:
     """Let a convolution give each value with both signs and fill its group with the constant; the normalisation keeps them."""
-    zero(conv)
+    silence(conv)
     width, held = conv.weight.shape[0] // COLOURS, count // COLOURS
     for colour in range(COLOURS):
         first = colour * width

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.compact.blocks import SLOPE, silence
+from stvsr_cli.models.compact.blocks import SLOPE
 from stvsr_cli.models.layers.channel_attention import ChannelCrossAttention
 from stvsr_cli.models.layers.deform import deform_conv2d
+from stvsr_cli.models.layers.silence import silence
 
 GROUPS = 1
 TAPS = 9

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stvsr_cli.models.layers.silence import silence
+
 SLOPE = 0.1
 """Of every leaky rectifier: smooth activations cost as much as the convolutions on a CPU."""
 
@@ -11,12 +13,6 @@ BRANCH_ENDS = ("conv2", "up_middle", "up_fine", "fuse", "motion")
 """Names of the last convolutions of residual branches."""
 BRANCH_GAIN = 0.2
 """Scale of theirs at the start of training."""
-
-
-def silence(layer: nn.Conv2d | nn.Linear) -> None:
-    """Set a layer to zero, so that its branch starts by changing nothing."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
 
 
 def start_at_unit_scale(module: nn.Module) -> None:

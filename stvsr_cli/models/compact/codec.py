@@ -5,9 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.models.compact.alignment import DeformableAlignment
-from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, silence, start_at_unit_scale
+from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, start_at_unit_scale
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.motion import Motion
+from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.models.layers.warp import warp
 
 INPUT_GAIN = 4.0

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.compact.blocks import BRANCH_GAIN, SelfAttention, TimedBlock, silence, start_at_unit_scale
+from stvsr_cli.models.compact.blocks import BRANCH_GAIN, SelfAttention, TimedBlock, start_at_unit_scale
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.guidance import GuidedAttention
 from stvsr_cli.models.compact.retrieval import FrameRetrieval
 from stvsr_cli.models.compact.temporal import TemporalExpert
+from stvsr_cli.models.layers.silence import silence
 
 COARSEST_CELL = 8
 """Positions of the latent grid that one query of the guidance stands for, down and across."""

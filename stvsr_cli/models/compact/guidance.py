@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.compact.blocks import SLOPE, silence
+from stvsr_cli.models.compact.blocks import SLOPE
+from stvsr_cli.models.layers.silence import silence
 
 SIDE = 32
 """The frames are averaged to this many rows and columns first: global content, not detail."""
