@@ -1,5 +1,6 @@
 """Training OSDEnhancer: each stage lowers its losses, moves its own parts, and writes what is loaded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from stvsr_cli.models import osdenhancer
 from stvsr_cli.models.contract import Request
 from stvsr_cli.models.layers.lora import is_factor
 from stvsr_cli.models.step import run_window
+from stvsr_cli.train import loop
 from stvsr_cli.train import osdenhancer as stages
 from stvsr_cli.train.config import DataConfig, StageConfig, read_config
 from stvsr_cli.train.samples import Batch
@@ -83,10 +85,14 @@ def test_every_stage_lowers_its_losses_and_moves_its_own_parts(name) -> None:
     assert all(wanted(n) == p.requires_grad for n, p in network.named_parameters())
 
 
-def test_the_ends_of_the_decoder_can_be_left_as_they_are() -> None:
-    network, _, _ = stages.build(stage("decoder", decoder_ends=False), None)
-    trained = {n.removeprefix("vae.decoder.").split(".")[0] for n, p in network.named_parameters() if p.requires_grad}
-    assert trained == {"mid_block", "up_blocks", "up_deformable_blocks"}
+def test_a_recipe_can_train_a_part_of_what_its_stage_does() -> None:
+    passes = "vae.decoder.up_deformable_blocks."
+    network, _, _ = loop.build(replace(stage("decoder"), trains=(passes,)), None)
+    assert {n for n, p in network.named_parameters() if p.requires_grad} == {
+        n for n, _ in network.named_parameters() if n.startswith(passes)
+    }
+    with pytest.raises(UsageError, match="trains no parameter that begins with 'transformer.'"):
+        loop.build(replace(stage("decoder"), trains=(passes, "transformer.")), None)
 
 
 def test_the_temporal_expert_does_nothing_where_nothing_moves() -> None:

@@ -14,7 +14,7 @@ from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.critic import Critic, critic_losses
-from stvsr_cli.train.losses import Perceptual, charbonnier, gradient_error, grid_error, off_grid
+from stvsr_cli.train.losses import Perceptual, charbonnier, gradient_error, grid_error, log_error, off_grid
 from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
@@ -74,7 +74,7 @@ def one_step_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module
     else:
         output, init = network(batch.low, batch.fps_factor, batch.whole)
         losses = {}
-    losses["pixel"] = charbonnier(output, batch.high)
+    losses |= _fidelity(output, batch.high)
     target = functional.avg_pool2d(batch.high.flatten(0, 1), network.config.scale)
     losses["between"] = charbonnier(init.frames.flatten(0, 1), target)
     return losses | _over_time(output, batch.high) | _perceptual(perceptual, output, batch.high)
@@ -83,13 +83,17 @@ def one_step_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module
 def decoder_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
     """Output against target: in pixels, in the strength of gradients, on the output's grid, over time and in features."""
     output, _ = network(batch.low, batch.fps_factor, batch.whole)
-    losses = {"pixel": charbonnier(output, batch.high)} | _over_time(output, batch.high)
+    losses = _fidelity(output, batch.high) | _over_time(output, batch.high)
     frames, target = output.flatten(0, 1), batch.high.flatten(0, 1)
     losses["gradient"] = gradient_error(*off_grid(frames, target))
     losses["grid"] = grid_error(frames, target)
     if isinstance(network, CriticisedNetwork):
         losses |= critic_losses(network.critic, *off_grid(output, batch.high))
     return losses | _perceptual(perceptual, output, batch.high)
+
+
+def _fidelity(output: Tensor, target: Tensor) -> Losses:
+    return {"pixel": charbonnier(output, target), "fidelity": log_error(output - target)}
 
 
 def _over_time(output: Tensor, target: Tensor) -> Losses:
@@ -104,7 +108,7 @@ def _perceptual(perceptual: nn.Module | None, output: Tensor, target: Tensor) ->
 
 ADDED = (
     "denoiser.motion.", "denoiser.retrieval.", "denoiser.guides.", "denoiser.temporal.", "guidance.", "decoder.backward_pass.alignment.",
-    "decoder.forward_pass.alignment.", "expert.", "target.", "critic.",
+    "decoder.forward_pass.alignment.", "decoder.look.", "decoder.refine.", "expert.", "target.", "critic.",
 )  # fmt: skip
 """Modules that start by changing nothing, or that only training needs: weights without them can be gone on from."""
 

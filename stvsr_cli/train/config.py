@@ -71,6 +71,8 @@ class StageConfig:
     """Weights at the first step, from which `losses` are reached over `blend_steps`."""
     blend_steps: int = 0
     """Steps over which the weights change linearly; 0: they are `losses` from the start."""
+    trains: tuple[str, ...] = ()
+    """Prefixes of parameters: of those that the stage trains, only these are; empty: all."""
     network: dict[str, Any] = field(default_factory=dict)
     """Settings of the model's own, which its stages know."""
     perceptual_weights: str = ""
@@ -104,6 +106,7 @@ def read_config(path: Path) -> StageConfig:
         if unknown:
             raise UsageError(f"{path}: unknown {name} settings {', '.join(unknown)}.")
     try:
+        table["trains"] = tuple(table.get("trains", ()))
         return StageConfig(data=DataConfig(**{**data, "sources": tuple(data.get("sources", ()))}), **table)
     except TypeError as error:
         raise UsageError(f"{path}: {error}.") from error

@@ -65,10 +65,24 @@ class Averaged:
 
 
 def build(config: StageConfig, features: Path | None) -> tuple[Any, Stage[Any], Perceptual | None]:
-    """Return the network, the stage and the perceptual features a configuration asks for."""
+    """Return the network, the stage and the perceptual features a configuration asks for.
+
+    Raises UsageError where `trains` names what the stage does not train.
+    """
     built: tuple[Any, Stage[Any], Perceptual | None]
     built = import_module(f"stvsr_cli.train.{config.model}").build(config, features)
+    if config.trains:
+        _narrow(built[0], config.trains)
     return built
+
+
+def _narrow(network: nn.Module, prefixes: tuple[str, ...]) -> None:
+    trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in trained):
+            raise UsageError(f"trains: the stage trains no parameter that begins with {prefix!r}.")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and name.startswith(prefixes))
 
 
 class Trainer:

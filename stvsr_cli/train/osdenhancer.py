@@ -88,8 +88,6 @@ class NetworkSettings:
     """Published folder to fine-tune; empty: the small networks, from scratch."""
     spatial_rank: int = SMALL_RANK
     """Rank of the spatial expert that is trained, and merged on export."""
-    decoder_ends: bool = True
-    """Whether the stage `decoder` trains its first and last convolution and last normalisation, too."""
     gradient_checkpointing: bool = False
     """Whether the blocks are computed again in the backward pass instead of kept."""
 
@@ -201,10 +199,6 @@ def is_spatial(name: str) -> bool:
     return lora.is_factor(name, SPATIAL)
 
 
-def _is_end(name: str) -> bool:
-    return name.startswith(tuple(f"vae.decoder.{part}." for part in ("conv_in", "norm_out", "conv_out")))
-
-
 def _is_base(name: str) -> bool:
     return name.startswith("transformer.") and not is_temporal(name) and not is_spatial(name)
 
@@ -237,7 +231,7 @@ def build(
         network.vae.enable_gradient_checkpointing()
     trained, stage = STAGES[config.stage]
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(trained(name) and (settings.decoder_ends or not _is_end(name)))
+        parameter.requires_grad_(trained(name))
     return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)
 
 

@@ -116,10 +116,16 @@ class Decoder(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(config.decoder_blocks)))
         self.enlarge = nn.Conv2d(width, out * config.latent_stride**2, 3, padding=1)
         self.stride = config.latent_stride
+        self.look = nn.Conv2d(3, out, 3, padding=1) if config.output_blocks else None
+        self.refine = nn.Sequential(*(ResidualBlock(out) for _ in range(config.output_blocks)))
         self.detail = nn.Conv2d(out, out, 3, padding=1)
         self.leave = nn.Conv2d(out, 3 * config.scale**2, 3, padding=1)
         silence(self.leave)
         start_at_unit_scale(self)
+        if self.look is not None:
+            silence(self.look)
+        for block in self.refine:
+            silence(block.conv2)
 
     def forward(self, latent: Tensor, features: Tensor, frames: Tensor, motion: Motion) -> Tensor:
         """Return the output frames, [B, T, 3, scale * h, scale * w], unclamped.
@@ -130,9 +136,10 @@ class Decoder(nn.Module):
         batch, num_frames = frames.shape[:2]
         x = self.enter(torch.cat([latent, features], 1))
         x = self._propagate(x.unflatten(0, (batch, num_frames)), motion)
-        x = functional.leaky_relu(
-            functional.pixel_shuffle(self.enlarge(self.blocks(x)), self.stride), SLOPE, inplace=True
-        )
+        x = functional.pixel_shuffle(self.enlarge(self.blocks(x)), self.stride)
+        if self.look is not None:
+            x = x + self.look(INPUT_GAIN * (frames.flatten(0, 1) - 0.5))
+        x = self.refine(functional.leaky_relu(x, SLOPE, inplace=True))
         x = functional.leaky_relu(self.detail(x), SLOPE, inplace=True)
         added = without_local_mean(self.leave(x).float())
         pixels = enlarged_bilinearly(frames.flatten(0, 1), self.scale).add(added, alpha=OUTPUT_GAIN)
