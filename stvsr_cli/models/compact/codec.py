@@ -125,7 +125,7 @@ class Decoder(nn.Module):
         if self.look is not None:
             silence(self.look)
         for block in self.refine:
-            silence(block.conv2)
+            silence(block.get_submodule("conv2"))
 
     def forward(self, latent: Tensor, features: Tensor, frames: Tensor, motion: Motion) -> Tensor:
         """Return the output frames, [B, T, 3, scale * h, scale * w], unclamped.
