@@ -15,6 +15,8 @@ INPUT_GAIN = 4.0
 """Brings pixels to about unit variance."""
 OUTPUT_GAIN = 0.1
 """Brings features of unit variance to about what the enlargement lacks."""
+FRAMES_AT_ONCE = 1
+"""Frames that the last part of the decoder makes at once: it looks at each alone, and small buffers are faster."""
 COLOR_PX = 17
 """Side of the squares of input pixels over which what the network adds has no mean."""
 
@@ -136,14 +138,20 @@ class Decoder(nn.Module):
         batch, num_frames = frames.shape[:2]
         x = self.enter(torch.cat([latent, features], 1))
         x = self._propagate(x.unflatten(0, (batch, num_frames)), motion)
+        parts = zip(x.split(FRAMES_AT_ONCE), frames.flatten(0, 1).split(FRAMES_AT_ONCE), strict=True)
+        return torch.cat([self._pixels(*part) for part in parts]).unflatten(0, (batch, num_frames))
+
+    def _pixels(self, x: Tensor, frames: Tensor) -> Tensor:
+        """Output [N, 3, scale * h, scale * w] of features [N, width, H, W] and the frames [N, 3, h, w] they belong to."""
         x = functional.pixel_shuffle(self.enlarge(self.blocks(x)), self.stride)
         if self.look is not None:
-            x = x + self.look(INPUT_GAIN * (frames.flatten(0, 1) - 0.5))
+            x = x + self.look(INPUT_GAIN * (frames - 0.5))
         x = self.refine(functional.leaky_relu(x, SLOPE, inplace=True))
         x = functional.leaky_relu(self.detail(x), SLOPE, inplace=True)
         added = without_local_mean(self.leave(x).float())
-        pixels = enlarged_bilinearly(frames.flatten(0, 1), self.scale).add(added, alpha=OUTPUT_GAIN)
-        return functional.pixel_shuffle(pixels, self.scale).unflatten(0, (batch, num_frames))
+        return functional.pixel_shuffle(
+            enlarged_bilinearly(frames, self.scale).add(added, alpha=OUTPUT_GAIN), self.scale
+        )
 
     def _propagate(self, features: Tensor, motion: Motion) -> Tensor:
         """features: [B, T, width, H, W]. Returns [B*T, width, H, W]."""
