@@ -14,7 +14,7 @@ from stvsr_cli.train import run
 from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.critic import Critic, critic_losses
 from stvsr_cli.train.losses import PERIOD_PX, gradient_error, grid_error, off_grid
-from stvsr_cli.train.motion import flicker_error, warped_change
+from stvsr_cli.train.motion import warped_change
 from stvsr_cli.train.samples import Batch
 from tests.test_train import cache, sources
 
@@ -134,21 +134,14 @@ def test_features_see_every_place_on_the_outputs_grid_and_the_same_of_both() -> 
     assert len(seen) > 0.9 * PERIOD_PX**2
 
 
-def test_flicker_is_what_changes_along_the_motion_beyond_the_target() -> None:
+def test_change_along_the_motion_costs_where_the_output_stands_still() -> None:
     torch.manual_seed(0)
     picture = torch.nn.functional.avg_pool2d(torch.rand(1, 3, 96, 112), 5, 1, 2)
-    high = torch.stack(
-        [picture[..., 16:80, 24 - 4 * t : 88 - 4 * t] for t in range(5)], 1
-    )  # 4 pixels to the right a frame
+    high = torch.stack([picture[..., 16:80, 24 - 4 * t : 88 - 4 * t] for t in range(5)], 1)  # to the right
     flow = torch.zeros(1, 2, 2, 2, 16, 16)
     flow[:, :, 0, 0], flow[:, :, 1, 0] = 2.0, -2.0  # in low pixels, from keyframe to keyframe
     batch = Batch(torch.zeros(1, 3, 3, 16, 16), high, flow, 2)
-    soft, noisy = 0.5 * high, high + 0.1 * torch.rand_like(high)
     still = high[:, :1].expand_as(high)
-    assert float(flicker_error(high, batch, 4)) == 0
-    assert float(flicker_error(soft, batch, 4)) < 1e-4
-    assert float(flicker_error(noisy, batch, 4)) > 0.01
-    assert float(flicker_error(still, batch, 4)) > 0.01
     assert float(warped_change(still, batch, 4)) > 10 * float(warped_change(high, batch, 4))
 
 

@@ -15,7 +15,7 @@ from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.critic import Critic, critic_losses
 from stvsr_cli.train.losses import Perceptual, charbonnier, gradient_error, grid_error, log_error, off_grid
-from stvsr_cli.train.motion import flicker_error, motion_losses
+from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
 
@@ -81,13 +81,12 @@ def one_step_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module
 
 
 def decoder_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
-    """Output against target: in pixels, in the strength of gradients, on the output's grid, over time, along the motion and in features."""
+    """Output against target: in pixels, in the strength of gradients, on the output's grid, over time and in features."""
     output, _ = network(batch.low, batch.fps_factor, batch.whole)
     losses = _fidelity(output, batch.high) | _over_time(output, batch.high)
     frames, target = output.flatten(0, 1), batch.high.flatten(0, 1)
     losses["gradient"] = gradient_error(*off_grid(frames, target))
     losses["grid"] = grid_error(frames, target)
-    losses["flicker"] = flicker_error(output, batch, network.config.scale)
     if isinstance(network, CriticisedNetwork):
         losses |= critic_losses(network.critic, *off_grid(output, batch.high))
     return losses | _perceptual(perceptual, output, batch.high)

@@ -34,27 +34,12 @@ def warped_change(output: Tensor, batch: Batch, scale: int) -> Tensor:
     output: [B, (K-1)F + 1, 3, H, W]. The motion is the batch's, enlarged; where it has none, places stay. What comes
     into view or is badly matched changes in the target, too, and costs nothing.
     """
-    changes = [_changes(frames, batch, batch.fps_factor, scale) for frames in (output, batch.high)]
+    changes = []
+    for frames in (output, batch.high):
+        keys = frames[:, :: batch.fps_factor]
+        here, there = keys[:, :-1].flatten(0, 1), keys[:, 1:].flatten(0, 1)
+        if batch.flow.shape[1]:
+            flow = scale * batch.flow[:, :, 0].flatten(0, 1)
+            there = warp(there, functional.interpolate(flow, scale_factor=float(scale), mode="bilinear"))
+        changes.append(there - here)
     return charbonnier(changes[0], changes[1])
-
-
-def flicker_error(output: Tensor, batch: Batch, scale: int) -> Tensor:
-    """By how much more the output changes along the motion than the target does, from each keyframe to the next frames.
-
-    output as in `warped_change`. Between keyframes the motion is taken for even. A steadier output costs nothing.
-    """
-    excess = []
-    for step in range(1, batch.fps_factor + 1):
-        changes = [_changes(frames, batch, step, scale).abs() for frames in (output, batch.high)]
-        excess.append((changes[0] - changes[1]).clamp_min(0).mean())
-    return torch.stack(excess).mean()
-
-
-def _changes(frames: Tensor, batch: Batch, step: int, scale: int) -> Tensor:
-    """Change along the motion from each keyframe but the last to the frame `step` frames on: [B * (K-1), 3, H, W]."""
-    here = frames[:, : -1 : batch.fps_factor].flatten(0, 1)
-    there = frames[:, step :: batch.fps_factor].flatten(0, 1)
-    if batch.flow.shape[1]:
-        flow = (scale * step / batch.fps_factor) * batch.flow[:, :, 0].flatten(0, 1)
-        there = warp(there, functional.interpolate(flow, scale_factor=float(scale), mode="bilinear"))
-    return there - here

@@ -15,8 +15,8 @@ INPUT_GAIN = 4.0
 """Brings pixels to about unit variance."""
 OUTPUT_GAIN = 0.1
 """Brings features of unit variance to about what the enlargement lacks."""
-FRAMES_AT_ONCE = 1
-"""Frames that the last part of the decoder makes at once: it looks at each alone, and small buffers are faster."""
+PIXELS_AT_ONCE = 2**17
+"""Input pixels whose frames the last part of the decoder makes at once: it looks at each alone, and small buffers are faster."""
 COLOR_PX = 17
 """Side of the squares of input pixels over which what the network adds has no mean."""
 
@@ -119,15 +119,14 @@ class Decoder(nn.Module):
         self.enlarge = nn.Conv2d(width, out * config.latent_stride**2, 3, padding=1)
         self.stride = config.latent_stride
         self.look = nn.Conv2d(3, out, 3, padding=1) if config.output_blocks else None
-        self.refine = nn.Sequential(*(ResidualBlock(out) for _ in range(config.output_blocks)))
+        blocks = [ResidualBlock(out) for _ in range(config.output_blocks)]
+        self.refine = nn.Sequential(*blocks)
         self.detail = nn.Conv2d(out, out, 3, padding=1)
         self.leave = nn.Conv2d(out, 3 * config.scale**2, 3, padding=1)
-        silence(self.leave)
+        for layer in (self.leave, self.look, *(block.conv2 for block in blocks)):
+            if layer is not None:
+                silence(layer)
         start_at_unit_scale(self)
-        if self.look is not None:
-            silence(self.look)
-        for block in self.refine:
-            silence(block.get_submodule("conv2"))
 
     def forward(self, latent: Tensor, features: Tensor, frames: Tensor, motion: Motion) -> Tensor:
         """Return the output frames, [B, T, 3, scale * h, scale * w], unclamped.
@@ -138,7 +137,8 @@ class Decoder(nn.Module):
         batch, num_frames = frames.shape[:2]
         x = self.enter(torch.cat([latent, features], 1))
         x = self._propagate(x.unflatten(0, (batch, num_frames)), motion)
-        parts = zip(x.split(FRAMES_AT_ONCE), frames.flatten(0, 1).split(FRAMES_AT_ONCE), strict=True)
+        at_once = max(1, PIXELS_AT_ONCE // (frames.shape[-2] * frames.shape[-1]))
+        parts = zip(x.split(at_once), frames.flatten(0, 1).split(at_once), strict=True)
         return torch.cat([self._pixels(*part) for part in parts]).unflatten(0, (batch, num_frames))
 
     def _pixels(self, x: Tensor, frames: Tensor) -> Tensor:
