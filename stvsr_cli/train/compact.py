@@ -17,7 +17,7 @@ from stvsr_cli.train.critic import Critic, critic_losses
 from stvsr_cli.train.losses import Perceptual, charbonnier, gradient_error, grid_error, log_error, off_grid
 from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
-from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
+from stvsr_cli.train.stage import Losses, Stage, begins_with, perceptual_of, train_only
 
 
 class CriticisedNetwork(DetailedNetwork):
@@ -113,13 +113,15 @@ ADDED = (
 """Modules that start by changing nothing, or that only training needs: weights without them can be gone on from."""
 
 STAGES: dict[str, Stage[Any]] = {
-    "autoencoder": Stage(("target.",), autoencoder_losses, ADDED),
-    "flow": Stage(("flow.", "aggregation."), flow_losses, ADDED),
-    "diffusion": Stage(("denoiser.", "guidance."), diffusion_losses, ADDED),
-    "one_step": Stage(("aggregation.", "encoder.", "denoiser.", "decoder.", "guidance."), one_step_losses, ADDED),
-    "decoder": Stage(("decoder.",), decoder_losses, ADDED),
-    "temporal": Stage(("denoiser.temporal.",), decoder_losses, ADDED),
-    "detail": Stage(("expert.", "critic."), decoder_losses, ADDED),
+    "autoencoder": Stage(begins_with("target."), autoencoder_losses, ADDED),
+    "flow": Stage(begins_with("flow.", "aggregation."), flow_losses, ADDED),
+    "diffusion": Stage(begins_with("denoiser.", "guidance."), diffusion_losses, ADDED),
+    "one_step": Stage(
+        begins_with("aggregation.", "encoder.", "denoiser.", "decoder.", "guidance."), one_step_losses, ADDED
+    ),
+    "decoder": Stage(begins_with("decoder."), decoder_losses, ADDED),
+    "temporal": Stage(begins_with("denoiser.temporal."), decoder_losses, ADDED),
+    "detail": Stage(begins_with("expert.", "critic."), decoder_losses, ADDED),
 }
 """In the order of training; the temporal and the detail expert may take turns."""
 
@@ -143,7 +145,7 @@ def build(config: StageConfig, perceptual_weights: Path | None) -> tuple[Compact
     except TypeError as error:
         raise UsageError(f"network: {error}.", hint="The settings are those of CompactConfig.") from error
     network = _network(config, settings)
-    freeze_but(network, stage.parts)
+    train_only(network, stage.trains)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -18,7 +18,7 @@ from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.losses import Perceptual, charbonnier
 from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
-from stvsr_cli.train.stage import Losses, Stage, freeze_but, perceptual_of
+from stvsr_cli.train.stage import Losses, Stage, begins_with, perceptual_of, train_only
 
 TILE_PX = 256
 """Smallest side of the autoencoder's tiles in validation; training crops are never cut."""
@@ -106,10 +106,10 @@ def _track_statistics(network: DiffSTNetwork, latent: Tensor) -> None:
 ONE_STEP_PARTS = ("flow.", "aggregation.", "guidance.", "transformer.")
 
 STAGES: dict[str, Stage[DiffSTNetwork]] = {
-    "vae": Stage(("vae.",), vae_losses),
-    "flow": Stage(("flow.", "aggregation."), flow_losses),
-    "latent": Stage(("guidance.", "transformer."), latent_losses),
-    "one_step": Stage(ONE_STEP_PARTS, one_step_losses),
+    "vae": Stage(begins_with("vae."), vae_losses),
+    "flow": Stage(begins_with("flow.", "aggregation."), flow_losses),
+    "latent": Stage(begins_with("guidance.", "transformer."), latent_losses),
+    "one_step": Stage(begins_with(*ONE_STEP_PARTS), one_step_losses),
 }
 
 
@@ -126,16 +126,23 @@ def build(
     if settings.base and config.stage == "vae":
         raise UsageError("the autoencoder of a base stays as it is.", hint="Begin with the stage flow.")
     network = _network(settings, config.crop_px)
-    parts = STAGES[config.stage].parts
-    moving = settings.aggregation and (settings.train_aggregation or config.stage == "flow")
-    parts = tuple(p for p in parts if moving or p not in ("flow.", "aggregation."))
-    parts = tuple(p for p in parts if settings.guidance or p != "guidance.")
-    freeze_but(network, parts)
-    if settings.finetune == "lora":
-        for name, parameter in network.transformer.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and is_factor(name))
+    stage = STAGES[config.stage]
+    frozen: list[str] = []
+    if not settings.aggregation or not (settings.train_aggregation or config.stage == "flow"):
+        frozen += ["flow.", "aggregation."]
+    if not settings.guidance:
+        frozen.append("guidance.")
+    factors_only = ("transformer.",) if settings.finetune == "lora" else ()
+    train_only(
+        network,
+        lambda name: (
+            stage.trains(name)
+            and not name.startswith(tuple(frozen))
+            and (is_factor(name) or not name.startswith(factors_only))
+        ),
+    )
     export = partial(_export, with_base=not settings.base)
-    return network, replace(STAGES[config.stage], parts=parts, export=export), perceptual_of(config, perceptual_weights)
+    return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)
 
 
 def _settings(config: StageConfig) -> NetworkSettings:

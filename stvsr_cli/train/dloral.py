@@ -4,7 +4,6 @@ The order and the losses of the last two are the paper's (arXiv 2506.15591); `lo
 configuration blend the losses over the switch from one to the other.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from stvsr_cli.train.flow_start import level_error, share_level
 from stvsr_cli.train.losses import Perceptual, flow_error, log_error
 from stvsr_cli.train.motion import warped_change
 from stvsr_cli.train.samples import Batch
-from stvsr_cli.train.stage import Losses, Stage, perceptual_of
+from stvsr_cli.train.stage import Losses, Stage, begins_with, perceptual_of, train_only
 
 (CONSISTENCY_EXPERT,) = (expert for expert in EXPERTS if expert != DETAIL_EXPERT)
 
@@ -70,16 +69,15 @@ def is_expert(name: str, expert: str) -> bool:
 
 
 FLOW = "retrieval.flow."
-STAGES: dict[str, tuple[Callable[[str], bool], Stage[DLoRALNetwork]]] = {
-    "flow": (lambda name: name.startswith(FLOW), Stage((FLOW,), flow_losses)),
-    "base": (lambda name: name.startswith("unet.") and not is_factor(name), Stage(("unet.",), base_losses)),
-    "consistency": (
-        lambda name: name.startswith("retrieval.") or is_expert(name, CONSISTENCY_EXPERT),
-        Stage(("retrieval.", "unet."), pair_losses),
+STAGES: dict[str, Stage[DLoRALNetwork]] = {
+    "flow": Stage(begins_with(FLOW), flow_losses),
+    "base": Stage(lambda name: name.startswith("unet.") and not is_factor(name), base_losses),
+    "consistency": Stage(
+        lambda name: name.startswith("retrieval.") or is_expert(name, CONSISTENCY_EXPERT), pair_losses
     ),
-    "detail": (lambda name: is_expert(name, DETAIL_EXPERT), Stage(("unet.",), pair_losses)),
+    "detail": Stage(lambda name: is_expert(name, DETAIL_EXPERT), pair_losses),
 }
-"""By stage: which parameters it trains (the flow only where its loss counts), and how. The last two share their losses, and weigh them differently."""
+"""The flow is trained only where its loss counts. The last two share their losses, and weigh them differently."""
 
 
 def build(
@@ -96,9 +94,8 @@ def build(
     network = new_network()
     if config.stage == "flow":
         share_level(network.retrieval.flow)
-    trained, stage = STAGES[config.stage]
+    stage = STAGES[config.stage]
     # without its own loss the flow would learn anything that lowers the others
     moves = config.stage == "flow" or bool(config.losses.get("flow"))
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(trained(name) and (moves or not name.startswith(FLOW)))
+    train_only(network, lambda name: stage.trains(name) and (moves or not name.startswith(FLOW)))
     return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)

@@ -21,7 +21,7 @@ from stvsr_cli.train.config import StageConfig, read_config
 from stvsr_cli.train.losses import Perceptual
 from stvsr_cli.train.plot import plot_log
 from stvsr_cli.train.samples import Batch, StepDataset, batches
-from stvsr_cli.train.stage import Stage, total
+from stvsr_cli.train.stage import Stage, total, train_only
 from stvsr_cli.train.validate import Validation
 
 logger = logging.getLogger(__name__)
@@ -81,8 +81,7 @@ def _narrow(network: nn.Module, prefixes: tuple[str, ...]) -> None:
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in trained):
             raise UsageError(f"trains: the stage trains no parameter that begins with {prefix!r}.")
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad and name.startswith(prefixes))
+    train_only(network, {name for name in trained if name.startswith(prefixes)}.__contains__)
 
 
 class Trainer:

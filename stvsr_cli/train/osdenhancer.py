@@ -3,7 +3,6 @@
 Their order and losses are the paper's (arXiv 2601.20308), at a small size from scratch, or on a published folder.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from stvsr_cli.train.losses import Perceptual, charbonnier, log_error
 from stvsr_cli.train.motion import warped_change
 from stvsr_cli.train.plain_start import start_as_identity
 from stvsr_cli.train.samples import Batch
-from stvsr_cli.train.stage import Losses, Stage, perceptual_of
+from stvsr_cli.train.stage import Losses, Stage, begins_with, perceptual_of, train_only
 
 SPATIAL = "TE_lora"
 SPATIAL_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_out")
@@ -203,13 +202,12 @@ def _is_base(name: str) -> bool:
     return name.startswith("transformer.") and not is_temporal(name) and not is_spatial(name)
 
 
-STAGES: dict[str, tuple[Callable[[str], bool], Stage[OSDEnhancerNetwork]]] = {
-    "one_step": (_is_base, Stage(("transformer.",), one_step_losses)),
-    "tc": (is_temporal, Stage(("transformer.",), temporal_losses)),
-    "te": (is_spatial, Stage(("transformer.",), spatial_losses)),
-    "decoder": (lambda name: name.startswith("vae.decoder."), Stage(("vae.decoder.",), decoder_losses)),
+STAGES: dict[str, Stage[OSDEnhancerNetwork]] = {
+    "one_step": Stage(_is_base, one_step_losses),
+    "tc": Stage(is_temporal, temporal_losses),
+    "te": Stage(is_spatial, spatial_losses),
+    "decoder": Stage(begins_with("vae.decoder."), decoder_losses),
 }
-"""By stage: which parameters it trains, and how."""
 
 
 def build(
@@ -229,9 +227,8 @@ def build(
     if settings.gradient_checkpointing:
         network.transformer.enable_gradient_checkpointing()
         network.vae.enable_gradient_checkpointing()
-    trained, stage = STAGES[config.stage]
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(trained(name))
+    stage = STAGES[config.stage]
+    train_only(network, stage.trains)
     return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)
 
 

@@ -21,8 +21,8 @@ Losses = dict[str, Tensor]
 class Stage(Generic[Network]):
     """What a stage trains, and towards what."""
 
-    parts: tuple[str, ...]
-    """Prefixes of the parameters that are trained; the rest is frozen."""
+    trains: Callable[[str], bool]
+    """Whether the parameter of a name is trained; the rest is frozen."""
     losses: Callable[[Network, Batch, "nn.Module | None"], Losses]
     """Losses of one batch by name."""
     adds: tuple[str, ...] = ()
@@ -31,10 +31,15 @@ class Stage(Generic[Network]):
     """Writes a folder that the model's `load` reads, from the network's state; None: the weights file is enough."""
 
 
-def freeze_but(network: nn.Module, parts: tuple[str, ...]) -> None:
-    """Let only the parameters whose names begin with one of `parts` be trained."""
+def begins_with(*prefixes: str) -> Callable[[str], bool]:
+    """Return whether a name begins with one of the prefixes, as a function of the name."""
+    return lambda name: name.startswith(prefixes)
+
+
+def train_only(network: nn.Module, trains: Callable[[str], bool]) -> None:
+    """Let only the parameters be trained that `trains` says, by name."""
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(parts))
+        parameter.requires_grad_(trains(name))
 
 
 def perceptual_of(config: StageConfig, weights: Path | None) -> Perceptual | None:
