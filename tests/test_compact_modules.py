@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from stvsr_cli.models.compact.alignment import DeformableAlignment
+from stvsr_cli.models.compact.codec import Propagation
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.guidance import GuidedAttention, VideoGuidance
 from stvsr_cli.models.compact.model import CompactModel
@@ -162,3 +163,20 @@ def test_alignment_follows_the_flow() -> None:
         nn.init.zeros_(alignment.attention.project_out.weight)
         here, there = alignment(features, state, still), alignment(features, moved, flow)
     assert torch.allclose(here[..., 4:-6, 4:-6], there[..., 4:-6, 4:-6], atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_shot_begins_as_if_its_first_frame_had_stood_still_before(steps: int) -> None:
+    torch.manual_seed(0)
+    settled = Propagation(8, 8, num_blocks=1, settling_steps=steps)
+    cold = Propagation(8, 8, num_blocks=1)
+    cold.load_state_dict(settled.state_dict())
+    features = torch.randn(2, 3, 8, 6, 10)
+    flows = torch.rand(2, 2, 2, 6, 10)
+    longer = torch.cat([features[:, :1].expand(-1, steps, -1, -1, -1), features], 1)
+    still = torch.zeros(2, steps, 2, 6, 10)
+    with torch.no_grad():
+        states, all_states = settled(features, flows), cold(longer, torch.cat([still, flows], 1))
+        assert len(states) == 3
+        assert torch.allclose(torch.stack(states), torch.stack(all_states[steps:]), atol=1e-5)
+        assert not torch.allclose(states[0], cold(features, flows)[0], atol=1e-2)

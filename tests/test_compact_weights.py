@@ -99,13 +99,12 @@ def test_no_seam_between_windows_of_a_still_scene(model: CompactModel, clip: Ten
     output = upscaled(model, frames, window=5, overlap=2)
     changes = (output[1:] - output[:-1]).abs()
     assert len(output) == 25
-    # most at the ends of the shot, which have one neighbour
-    assert float(changes.mean((1, 2, 3)).max()) < 1 / 255
-    assert float(changes.amax()) < 18 / 255
-    largest = changes.amax((1, 2, 3))[:-1]
-    assert float(largest.max()) <= max(1.75 * float(largest[:5].max()), 2 / 255)
-    for steps in (changes.mean((1, 2, 3))[2:-2], changes.amax((1, 2, 3))[2:-2]):  # without the intervals at the ends
-        inside = steps[:4].max()  # within the first window
+    assert float(changes.mean((1, 2, 3)).max()) < 0.5 / 255  # most at the ends of the shot, which have one neighbour
+    for steps, most in ((changes.mean((1, 2, 3)), 1.5), (changes.amax((1, 2, 3)), 1.75)):
+        inside = steps[:5].max()  # within the first window
+        assert float(steps.max()) <= max(float(inside) * most, 2 / 255)
+    for steps in (changes.mean((1, 2, 3))[1:-1], changes.amax((1, 2, 3))[1:-1]):  # without the intervals at the ends
+        inside = steps[:4].max()
         assert float(steps.max()) <= 1.5 * float(inside)
 
 

@@ -70,10 +70,12 @@ class Encoder(nn.Module):
 class Propagation(nn.Module):
     """One direction of a recurrent pass over the frames, aligned by flow and by deformable convolution around it."""
 
-    def __init__(self, inputs: int, width: int, num_blocks: int, alignment_width: int = 0) -> None:
-        """alignment_width: of the deformable alignment; 0 leaves it out."""
+    def __init__(
+        self, inputs: int, width: int, num_blocks: int, alignment_width: int = 0, settling_steps: int = 0
+    ) -> None:
+        """alignment_width: of the deformable alignment; 0 leaves it out. settling_steps: see `CompactConfig`."""
         super().__init__()
-        self.inputs = inputs
+        self.inputs, self.settling_steps = inputs, settling_steps
         self.merge = nn.Conv2d(inputs + width, width, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(num_blocks)))
         self.alignment = DeformableAlignment(inputs, width, alignment_width) if alignment_width else None
@@ -82,20 +84,24 @@ class Propagation(nn.Module):
         """Return a state [B, width, H, W] per frame, in the order given.
 
         features: [B, T, inputs, H, W] in order of travel; flows: [B, T-1, 2, H, W], from frame i + 1 (the one to fill)
-        to frame i (the one before it in travel).
+        to frame i (the one before it in travel). The first frame goes before itself `settling_steps` times, as if it
+        had stood still until then.
         """
         # the convolution over features and state joined is the sum of one over each; the first needs no order
         over_features, over_state = self.merge.weight.split([self.inputs, self.merge.out_channels], 1)
         merged = functional.conv2d(features.flatten(0, 1), over_features, self.merge.bias, padding=1)
         merged = merged.unflatten(0, features.shape[:2])
         states: list[Tensor] = []
-        for i in range(features.shape[1]):
-            step = merged[:, i]
-            if i:
-                step = step + functional.conv2d(
-                    self._aligned(features[:, i], states[-1], flows[:, i - 1]), over_state, padding=1
-                )
-            states.append(self.blocks(functional.leaky_relu(step, SLOPE)))
+        carried = None
+        for i in range(-self.settling_steps, features.shape[1]):
+            step = merged[:, max(i, 0)]
+            if i > 0:
+                carried = self._aligned(features[:, i], states[-1], flows[:, i - 1])
+            if carried is not None:
+                step = step + functional.conv2d(carried, over_state, padding=1)
+            carried = self.blocks(functional.leaky_relu(step, SLOPE))
+            if i >= 0:
+                states.append(carried)
         return states
 
     def _aligned(self, features: Tensor, state: Tensor, flow: Tensor) -> Tensor:
@@ -112,18 +118,19 @@ class Decoder(nn.Module):
         self.scale = config.scale
         self.enter = nn.Conv2d(config.latent_channels + width, width, 3, padding=1)
         alignment = config.alignment_width if config.uses_alignment else 0
-        self.backward_pass = Propagation(width, width, config.propagation_blocks, alignment)
-        self.forward_pass = Propagation(2 * width, width, config.propagation_blocks, alignment)
+        blocks, settling = config.propagation_blocks, config.settling_steps
+        self.backward_pass = Propagation(width, width, blocks, alignment, settling)
+        self.forward_pass = Propagation(2 * width, width, blocks, alignment, settling)
         self.fuse = nn.Conv2d(2 * width, width, 1)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(config.decoder_blocks)))
         self.enlarge = nn.Conv2d(width, out * config.latent_stride**2, 3, padding=1)
         self.stride = config.latent_stride
         self.look = nn.Conv2d(3, out, 3, padding=1) if config.output_blocks else None
-        blocks = [ResidualBlock(out) for _ in range(config.output_blocks)]
-        self.refine = nn.Sequential(*blocks)
+        refined = [ResidualBlock(out) for _ in range(config.output_blocks)]
+        self.refine = nn.Sequential(*refined)
         self.detail = nn.Conv2d(out, out, 3, padding=1)
         self.leave = nn.Conv2d(out, 3 * config.scale**2, 3, padding=1)
-        for layer in (self.leave, self.look, *(block.conv2 for block in blocks)):
+        for layer in (self.leave, self.look, *(block.conv2 for block in refined)):
             if layer is not None:
                 silence(layer)
         start_at_unit_scale(self)

@@ -27,6 +27,8 @@ class CompactConfig:
     """Residual blocks of the denoiser on the latent grid, on each of its two sides together."""
     propagation_blocks: int = 1
     """Residual blocks of one recurrent step of the decoder, in each direction."""
+    settling_steps: int = 2
+    """Recurrent steps of the decoder on a window's first frame, before the one that counts, so that the state is settled there."""
     decoder_blocks: int = 2
     """Residual blocks after both directions are fused."""
     output_width: int = 48
