@@ -33,7 +33,7 @@ class CompactConfig:
     """Residual blocks after both directions are fused."""
     output_width: int = 48
     """Feature channels on the input's own grid, from which the output pixels are shuffled."""
-    output_blocks: int = 6
+    output_blocks: int = 8
     """Residual blocks there, which see the input's pixels beside what was decoded."""
     flow_widths: tuple[int, ...] = (24, 32, 48, 64)
     """Feature channels of the flow pyramid at 1/2, 1/4, 1/8 and 1/16 of the input."""
