@@ -1,6 +1,7 @@
 """What a restored video is worth against its original: measures on frames, [T, 3, H, W] in [0, 1]."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -67,7 +68,7 @@ class Motion:
         search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         coded = (frames[:, 0] * 255).clamp(0, 255).byte().cpu().numpy()
         flows, seen = [], []
-        for here, there in zip(coded, coded[1:], strict=False):
+        for here, there in pairwise(coded):
             flow, back = search.calc(here, there, None), search.calc(there, here, None)
             error = np.abs(flow + _along(back, flow)).sum(-1)
             flows.append(flow)
@@ -79,7 +80,7 @@ class Motion:
         values = frames[:, 0].float().cpu().numpy()
         errors = [
             (np.abs(_along(there, flow) - here) * seen).sum() / max(seen.sum(), 1)
-            for here, there, flow, seen in zip(values, values[1:], self.flow, self.seen, strict=False)
+            for (here, there), flow, seen in zip(pairwise(values), self.flow, self.seen, strict=True)
         ]
         return float(np.mean(errors))
 

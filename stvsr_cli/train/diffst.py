@@ -103,13 +103,11 @@ def _track_statistics(network: DiffSTNetwork, latent: Tensor) -> None:
     network.latents_std = network.latents_std.lerp(deviation.clamp_min(1e-3), STATISTICS_RATE)
 
 
-ONE_STEP_PARTS = ("flow.", "aggregation.", "guidance.", "transformer.")
-
 STAGES: dict[str, Stage[DiffSTNetwork]] = {
     "vae": Stage(begins_with("vae."), vae_losses),
     "flow": Stage(begins_with("flow.", "aggregation."), flow_losses),
     "latent": Stage(begins_with("guidance.", "transformer."), latent_losses),
-    "one_step": Stage(begins_with(*ONE_STEP_PARTS), one_step_losses),
+    "one_step": Stage(begins_with("flow.", "aggregation.", "guidance.", "transformer."), one_step_losses),
 }
 
 
@@ -127,20 +125,18 @@ def build(
         raise UsageError("the autoencoder of a base stays as it is.", hint="Begin with the stage flow.")
     network = _network(settings, config.crop_px)
     stage = STAGES[config.stage]
-    frozen: list[str] = []
-    if not settings.aggregation or not (settings.train_aggregation or config.stage == "flow"):
-        frozen += ["flow.", "aggregation."]
-    if not settings.guidance:
-        frozen.append("guidance.")
-    factors_only = ("transformer.",) if settings.finetune == "lora" else ()
-    train_only(
-        network,
-        lambda name: (
-            stage.trains(name)
-            and not name.startswith(tuple(frozen))
-            and (is_factor(name) or not name.startswith(factors_only))
-        ),
-    )
+    moves = settings.aggregation and (settings.train_aggregation or config.stage == "flow")
+
+    def trains(name: str) -> bool:
+        if name.startswith(("flow.", "aggregation.")) and not moves:
+            return False
+        if name.startswith("guidance.") and not settings.guidance:
+            return False
+        if name.startswith("transformer.") and settings.finetune == "lora" and not is_factor(name):
+            return False
+        return stage.trains(name)
+
+    train_only(network, trains)
     export = partial(_export, with_base=not settings.base)
     return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)
 

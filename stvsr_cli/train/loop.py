@@ -77,11 +77,11 @@ def build(config: StageConfig, features: Path | None) -> tuple[Any, Stage[Any], 
 
 
 def _narrow(network: nn.Module, prefixes: tuple[str, ...]) -> None:
-    trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in trained):
             raise UsageError(f"trains: the stage trains no parameter that begins with {prefix!r}.")
-    train_only(network, {name for name in trained if name.startswith(prefixes)}.__contains__)
+    train_only(network, lambda name: name in trained and name.startswith(prefixes))
 
 
 class Trainer:

@@ -1,5 +1,7 @@
 """Blocks that several parts of the compact network are made of. Features are [B*T, C, H, W]."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -44,6 +46,12 @@ def temporal_shift(x: Tensor, num_frames: int, share: int = 8) -> Tensor:
     shifted[:, :-1, fold : 2 * fold] = frames[:, 1:, fold : 2 * fold]
     shifted[:, :, 2 * fold :] = frames[:, :, 2 * fold :]
     return shifted.flatten(0, 1)  # [B*T, C, H, W]
+
+
+def in_parts(work: Callable[[Tensor, Tensor], Tensor], most: int, a: Tensor, b: Tensor) -> Tensor:
+    """Join what `work` makes of frames a and b, [N, ., ., .], of as many at once as have `most` positions in a; one at least."""
+    at_once = max(1, most // (a.shape[-2] * a.shape[-1]))
+    return torch.cat([work(*part) for part in zip(a.split(at_once), b.split(at_once), strict=True)])
 
 
 class ResidualBlock(nn.Module):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.models.compact.alignment import DeformableAlignment
-from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, start_at_unit_scale
+from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, in_parts, start_at_unit_scale
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.motion import Motion
 from stvsr_cli.models.layers.silence import silence
@@ -92,17 +92,13 @@ class Propagation(nn.Module):
         merged = functional.conv2d(features.flatten(0, 1), over_features, self.merge.bias, padding=1)
         merged = merged.unflatten(0, features.shape[:2])
         states: list[Tensor] = []
-        carried = None
         for i in range(-self.settling_steps, features.shape[1]):
             step = merged[:, max(i, 0)]
-            if i > 0:
-                carried = self._aligned(features[:, i], states[-1], flows[:, i - 1])
-            if carried is not None:
-                step = step + functional.conv2d(carried, over_state, padding=1)
-            carried = self.blocks(functional.leaky_relu(step, SLOPE))
-            if i >= 0:
-                states.append(carried)
-        return states
+            if states:
+                state = self._aligned(features[:, i], states[-1], flows[:, i - 1]) if i > 0 else states[-1]
+                step = step + functional.conv2d(state, over_state, padding=1)
+            states.append(self.blocks(functional.leaky_relu(step, SLOPE)))
+        return states[self.settling_steps :]
 
     def _aligned(self, features: Tensor, state: Tensor, flow: Tensor) -> Tensor:
         aligned = warp(state.float(), flow, padding="border").to(features.dtype)
@@ -144,12 +140,11 @@ class Decoder(nn.Module):
         batch, num_frames = frames.shape[:2]
         x = self.enter(torch.cat([latent, features], 1))
         x = self._propagate(x.unflatten(0, (batch, num_frames)), motion)
-        at_once = max(1, PIXELS_AT_ONCE // (frames.shape[-2] * frames.shape[-1]))
-        parts = zip(x.split(at_once), frames.flatten(0, 1).split(at_once), strict=True)
-        return torch.cat([self._pixels(*part) for part in parts]).unflatten(0, (batch, num_frames))
+        pixels = in_parts(self._pixels, PIXELS_AT_ONCE, frames.flatten(0, 1), x)
+        return pixels.unflatten(0, (batch, num_frames))
 
-    def _pixels(self, x: Tensor, frames: Tensor) -> Tensor:
-        """Output [N, 3, scale * h, scale * w] of features [N, width, H, W] and the frames [N, 3, h, w] they belong to."""
+    def _pixels(self, frames: Tensor, x: Tensor) -> Tensor:
+        """Output [N, 3, scale * h, scale * w] of frames [N, 3, h, w] and their features [N, width, H, W]."""
         x = functional.pixel_shuffle(self.enlarge(self.blocks(x)), self.stride)
         if self.look is not None:
             x = x + self.look(INPUT_GAIN * (frames - 0.5))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stvsr_cli.models.compact.blocks import in_parts
 from stvsr_cli.models.layers.retrieval import thresholded_attention
 from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.models.layers.warp import warp
@@ -47,9 +48,7 @@ class FrameRetrieval(nn.Module):
             return x
         frames = x.unflatten(0, (batch, pairs + 1))
         aligned = warp(frames[:, :-1].flatten(0, 1), to_previous.flatten(0, 1), padding="border")
-        at_once = max(1, POSITIONS_AT_ONCE // (x.shape[-2] * x.shape[-1]))
-        parts = zip(frames[:, 1:].flatten(0, 1).split(at_once), aligned.split(at_once), strict=True)
-        added = torch.cat([self._added(now, before) for now, before in parts])
+        added = in_parts(self._added, POSITIONS_AT_ONCE, frames[:, 1:].flatten(0, 1), aligned)
         added = functional.pad(added.unflatten(0, (batch, pairs)), (0, 0, 0, 0, 0, 0, 1, 0))  # none at the first frame
         return x + added.flatten(0, 1)
 
