@@ -7,6 +7,11 @@ from pathlib import Path
 import av
 import numpy as np
 
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+BUNNY = TESTS / "bunny.mp4"
+PARITY = TESTS / "parity"
+
 SAMPLE_RATE = 48000
 
 

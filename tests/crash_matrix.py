@@ -24,12 +24,12 @@ from pathlib import Path
 import av.error
 
 from stvsr_cli import cli
-from stvsr_cli.journal import journal_folder
-from stvsr_cli.manifest import read_manifest
-from stvsr_cli.media import segments
+from stvsr_cli.durable import segments
+from stvsr_cli.durable.journal import journal_folder
+from stvsr_cli.durable.manifest import read_manifest
 from stvsr_cli.models.compact.model import CompactModel
 from stvsr_cli.models.linear import LinearModel
-from tests.test_resume import clip, content
+from tests.durable.test_resume import clip, content
 
 MOMENTS = ("segment", "segment written", "manifest", "manifest written", "join", "joined", "renamed",
            "segments removed")  # fmt: skip
@@ -110,7 +110,7 @@ def begin_fault(name: str) -> None:
     if name == "damaged input":
         name = "kill at segment"
     if name.startswith("kill at "):
-        logger = logging.getLogger("stvsr_cli.journal")
+        logger = logging.getLogger("stvsr_cli.durable.journal")
         logger.setLevel(logging.DEBUG)
         logger.addHandler(KillAt(name.removeprefix("kill at ")))
     elif name == "model exception":
@@ -123,7 +123,7 @@ def begin_fault(name: str) -> None:
         error = av.error.ExternalError(1, "the encoder broke")
         segments.SegmentWriter._put = failing(segments.SegmentWriter._put, 60, error)
     elif name == "decoder error":
-        from stvsr_cli import run
+        from stvsr_cli.engine import local as run
 
         run.to_rgb = failing(run.to_rgb, 30, av.error.InvalidDataError(1, "the decoder broke"))
     elif name == "largest file":

@@ -25,8 +25,8 @@ import imageio_ffmpeg
 import torch
 
 from stvsr_cli import cli
+from stvsr_cli.durable.journal import journal_folder
 from stvsr_cli.errors import InputError, OutputError
-from stvsr_cli.journal import journal_folder
 from tests.clips import make_video, pattern
 from tests.crash_matrix import say
 
@@ -204,7 +204,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for the files on which the program failed")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    __import__("stvsr_cli.ends")  # so that forks need not
+    __import__("stvsr_cli.pipeline.ends")  # so that forks need not
     bounds = Bounds(options.seconds, options.mib * 2**20)
     root = Path(tempfile.mkdtemp(prefix="stvsr-fuzz-"))
     codes: Counter[int] = Counter()

@@ -1,61 +1,40 @@
-"""Data goes one way: a module imports only from those above it."""
+"""Data goes one way: a room imports only from rooms below it, and a module only from those its room may see."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "stvsr_cli"
-MEDIA = {"media.probe", "media.decode", "media.shots", "media.encode", "media.companions", "media.mux"}
-CORE = {"models.contract", "models.step", "models.stitch", "models.device", "models.registry", "models.linear",
-        "models.fit", "models.memory", "models.offload", "models.quantize", "models.attention"}  # fmt: skip
+from tests.clips import ROOT
+
+PACKAGE = ROOT / "stvsr_cli"
+ROOMS = ("cli", "batch", "pipeline", "engine", "durable", "train", "job", "models", "color", "media", "quality", "weights",
+         "runtime", "errors")  # fmt: skip
+"""From the top of the house to its ground."""
 SYSTEMS = {"models.compact", "models.osdenhancer", "models.dloral", "models.diffst"}
-ABOVE = {
-    "errors": set(),
-    "watch": {"errors"},
-    "ahead": {"watch"},
-    "timeline": set(),
-    "windows": {"errors"},
-    "media": {"errors", "timeline", "watch", "media"},
-    "color": {"media.probe", "media.decode"},
+WITHIN = {
+    **{name: {"models.contract", "models.step", "models.layers", name} for name in SYSTEMS},
+    "models.layers": {"models.layers"},
     "models.contract": set(),
     "models.step": {"models.contract"},
-    "models.stitch": {"errors", "windows", "models.contract", "models.step"},
-    "models.device": {"errors"},
-    "models.offload": {"errors"},
-    "models.quantize": {"errors"},
-    "models.attention": {"errors"},
-    "models.memory": {"models.contract", "models.offload"},
-    "models.fit": {"errors", "models.contract", "models.offload", "models.quantize", "models.attention"},
+    "models.fit": {"models.contract", "models.fit"},
     "models.linear": {"models.contract"},
-    "models.layers": {"errors", "models.layers"},
     "models.interpolation": {"models.contract", "models.step", "models.linear", "models.compact"},
-    "models.registry": {"errors", "models.contract", "models.fit", "models.linear", "models.interpolation", *SYSTEMS},
-    **{name: {"errors", "windows", "models.contract", "models.step", "models.layers", name} for name in SYSTEMS},
-    "hashes": set(),
-    "weights": {"errors", "hashes"},
-    "hub": {"errors", "models.registry", "hashes", "weights"},
-    "plan": {"errors", "watch", "windows", "media", "models"},
-    "manifest": {"errors", "media.segments"},
-    "journal": {"errors", "media", "manifest"},
-    "recorder": {"errors", "timeline", "windows", "media", "manifest", "journal"},
-    "space": {"errors", "media", "plan"},
-    "run": {"watch", "manifest", "timeline", "media", "color", "models", "plan", "ahead"},
-    "pipeline": {"errors", "watch", "journal", "recorder", "manifest", "media", "models", "weights", "plan", "run", "space"},
-    "pictures": {"journal", "recorder", "manifest", "media", "models", "pipeline", "plan", "run", "space"},
-    "claims": set(),
-    "inputs": {"errors", "media"},
-    "batch": {"errors", "media", "models", "plan", "pipeline", "claims", "inputs", "ends"},
-    "ends": {"errors", "media", "models", "plan", "pictures", "pipeline", "inputs", "watch"},
-    "train": {"errors", "windows", "media", "color", "models", "weights", "quality", "train"},
-    "quality": {"errors", "media", "color", "quality"},
-    "cli": {"errors", "timeline", "windows", "media", "color", "models", "hashes", "weights", "hub", "plan", "space", "pipeline",
-            "claims", "inputs", "batch", "ends", "train", "quality", "cluster", "cli"},
-}  # fmt: skip
+    "media.read": {"media.read", "media.images", "media.y4m"},
+    "job.windows": set(),
+    "job.timeline": set(),
+}
+"""What these may import of their own room; all others may import the whole of it."""
+PLAIN = ("errors", "weights", "runtime", "job.timeline", "job.windows")
+"""These need no array library and no codec."""
 
 
 def within(name, prefix):
     return name == prefix or name.startswith(prefix + ".")
+
+
+def is_module(dotted):
+    path = PACKAGE.parent / dotted.replace(".", "/")
+    return path.with_suffix(".py").exists() or path.is_dir()
 
 
 def imports(path):
@@ -66,8 +45,7 @@ def imports(path):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            deeper = [f"{node.module}.{a.name}" for a in node.names if (PACKAGE.parent / node.module.replace(".", "/") / f"{a.name}.py").exists() or (PACKAGE.parent / node.module.replace(".", "/") / a.name).is_dir()]  # fmt: skip
-            names = deeper or [node.module]
+            names = [d for a in node.names if is_module(d := f"{node.module}.{a.name}")] or [node.module]
         else:
             continue
         for name in names:
@@ -81,25 +59,30 @@ def imports(path):
 def modules():
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        if name not in ("__init__", "__main__", "media", "models", "models.layers", "quality"):
+        if name not in ("__init__", "__main__"):
             yield pytest.param(name, path, id=name)
 
 
+def test_every_folder_is_a_room():
+    assert {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()} == {
+        "__init__", "__main__", *ROOMS}  # fmt: skip
+
+
 @pytest.mark.parametrize(("name", "path"), modules())
-def test_a_module_imports_only_from_those_above_it(name, path):
-    layer = max((known for known in ABOVE if within(name, known)), key=len, default=None)
-    assert layer is not None, f"{name} has no place in the layers"
+def test_a_module_imports_only_from_rooms_below(name, path):
     own, outer = imports(path)
-    below = sorted(i for i in own if not any(within(i, allowed) for allowed in ABOVE[layer]))
-    assert not below
+    room = ROOMS.index(name.split(".")[0])
+    assert not {i for i in own if ROOMS.index(i.split(".")[0]) < room}
+    part = max((known for known in WITHIN if within(name, known)), key=len, default=None)
+    if part is not None:
+        same = {i for i in own if within(i, ROOMS[room])}
+        assert not {i for i in same if not any(within(i, allowed) for allowed in WITHIN[part])}
     if "av" in outer or "imageio_ffmpeg" in outer:
-        assert within(name, "media") or within(name, "train")
-
-
-@pytest.mark.parametrize("name", ["errors", "timeline", "watch", "windows", "hashes", "weights", "claims"])
-def test_some_modules_need_nothing_but_the_standard_library(name):
-    outer = imports(PACKAGE / f"{name}.py")[1]
-    assert not outer & {"torch", "av", "numpy", "typer", "diffusers"}
+        assert within(name, "media") or within(name, "train") or name == "durable.segments"
+    if within(name, "media"):
+        assert "torch" not in outer
+    if any(within(name, plain) for plain in PLAIN):
+        assert not outer & {"torch", "av", "numpy", "typer", "diffusers"}
 
 
 def test_every_file_is_short_enough():

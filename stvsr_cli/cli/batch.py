@@ -14,10 +14,10 @@ from stvsr_cli.cli.progress import Display
 from stvsr_cli.errors import BatchError, UsageError
 
 if TYPE_CHECKING:
-    from stvsr_cli.batch import Entry
-    from stvsr_cli.inputs import Item
-    from stvsr_cli.pipeline import Progress
-    from stvsr_cli.plan import Job
+    from stvsr_cli.batch.batch import Entry
+    from stvsr_cli.batch.inputs import Item
+    from stvsr_cli.job.job import Job
+    from stvsr_cli.job.report import Progress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ def split_paths(paths: Sequence[str]) -> tuple[list[str], str]:
 
 def is_batch(inputs: Sequence[str], output: str, options: BatchOptions) -> bool:
     """Whether the paths, or the options, speak of more than one plain file."""
-    from stvsr_cli.inputs import is_pattern
+    from stvsr_cli.batch.inputs import is_pattern
 
     first = inputs[0]
     return (
@@ -58,8 +58,9 @@ def is_batch(inputs: Sequence[str], output: str, options: BatchOptions) -> bool:
 
 def batch_items(inputs: Sequence[str], output: str, job: "Job", options: BatchOptions) -> tuple[list["Item"], Path]:
     """The files to make, and the folder that holds them. Raises InputError or UsageError."""
-    from stvsr_cli.inputs import SUFFIXES, Item, expand, find_items
-    from stvsr_cli.media.mux import FORMATS
+    from stvsr_cli.batch.inputs import Item, expand, find_items
+    from stvsr_cli.media.read.probe import VIDEO_SUFFIXES
+    from stvsr_cli.media.write.mux import FORMATS
 
     if "-" in (*inputs, output):
         raise UsageError("- stands for one video.", hint="Name one input and one output.")
@@ -68,7 +69,7 @@ def batch_items(inputs: Sequence[str], output: str, job: "Job", options: BatchOp
     names_file = folder.suffix.lower() in FORMATS and not output.endswith("/") and not folder.is_dir()
     if names_file and len(paths) == 1 and not paths[0].is_dir():
         return [Item(paths[0], folder)], folder.parent
-    suffixes = SUFFIXES
+    suffixes = VIDEO_SUFFIXES
     if options.ext is not None:
         suffixes = frozenset("." + part.strip().lstrip(".").lower() for part in options.ext.split(",") if part.strip())
     items = find_items(
@@ -96,7 +97,7 @@ def upscale_batch(
     stop: Stop,
 ) -> None:
     """Make the files and say what became of them. Raises BatchError if any failed, Interrupted if it was stopped."""
-    from stvsr_cli.batch import FAILED, BatchConfig, run_batch
+    from stvsr_cli.batch.batch import FAILED, BatchConfig, run_batch
 
     config = BatchConfig(
         folder=folder, skip_existing=options.skip_existing, jobs=options.jobs, fail_fast=options.fail_fast,
@@ -138,7 +139,7 @@ def _table(entries: Sequence["Entry"]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from stvsr_cli.batch import count
+    from stvsr_cli.batch.batch import count
 
     colors = {"done": "green", "skipped": "yellow", "failed": "red"}
     table = Table(caption=", ".join(f"{number} {status}" for status, number in count(entries).items()))

@@ -51,10 +51,11 @@ def evaluate(
             raise UsageError(f"evaluation needs {error.name}.", hint="pip install 'stvsr[train]'.") from error
         import torch
 
-        from stvsr_cli.models.device import pick_device
-        from stvsr_cli.models.registry import find_model, load_model
+        from stvsr_cli.models.fit.device import pick_device
+        from stvsr_cli.models.registry import load_model
         from stvsr_cli.quality.features import Perceptual
-        from stvsr_cli.weights import find_weights
+        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.weights.places import find_weights
 
         types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         if precision not in types:

@@ -10,7 +10,7 @@ from stvsr_cli.cli.failures import reported
 from stvsr_cli.cli.progress import displayed
 
 if TYPE_CHECKING:
-    from stvsr_cli.models.registry import ModelEntry
+    from stvsr_cli.weights.catalogue import ModelEntry
 
 app = typer.Typer(help="List models; fetch, find and check their weights.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ def list_models() -> None:
 
     A table on a terminal; elsewhere a line each, with tabs between.
     """
-    from stvsr_cli.models.registry import MODELS
+    from stvsr_cli.weights.catalogue import MODELS
 
     rows = [_row(entry) for entry in MODELS.values()]
     if not _on_terminal():
@@ -46,9 +46,9 @@ def list_models() -> None:
 def show(name: Name) -> None:
     """Say what a model is: its licence, its options, its weights and how to get them."""
     with displayed("none", 0), reported(traceback=False):
-        from stvsr_cli.hub import fetched_commit
-        from stvsr_cli.models.registry import find_model
-        from stvsr_cli.weights import lacking, own_folder
+        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.weights.hub import fetched_commit
+        from stvsr_cli.weights.places import lacking, own_folder
 
         entry = find_model(name)
         options = sorted(entry.options) + (["detail"] if entry.takes_detail else [])
@@ -73,8 +73,8 @@ def show(name: Name) -> None:
 def path(name: Name) -> None:
     """Print the folder that holds a model's weights."""
     with displayed("none", 0), reported(traceback=False):
-        from stvsr_cli.models.registry import find_model
-        from stvsr_cli.weights import find_weights
+        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.weights.places import find_weights
 
         entry = find_model(name)
         typer.echo(find_weights(entry.name, entry.needs))
@@ -84,9 +84,9 @@ def path(name: Name) -> None:
 def verify(name: Name) -> None:
     """Check a model's weights against their checksums."""
     with displayed("none", 0), reported(traceback=False):
-        from stvsr_cli.models.registry import find_model
-        from stvsr_cli.weights import find_weights
-        from stvsr_cli.weights import verify as check
+        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.weights.places import find_weights
+        from stvsr_cli.weights.places import verify as check
 
         entry = find_model(name)
         folder = find_weights(entry.name, entry.needs)
@@ -104,9 +104,9 @@ def pull(
     with displayed("none", 1), reported(traceback=False):
         from huggingface_hub.utils import disable_progress_bars
 
-        from stvsr_cli.hub import pull as fetch
-        from stvsr_cli.models.registry import find_model
-        from stvsr_cli.weights import lacking, own_folder
+        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.weights.hub import pull as fetch
+        from stvsr_cli.weights.places import lacking, own_folder
 
         if not sys.stderr.isatty():
             disable_progress_bars()
@@ -128,10 +128,10 @@ def import_weights(
     """Convert DLoRAL's model.pkl to safetensors, once, where it is found; nothing in the pickle is run."""
     with displayed("none", 0), reported(traceback=False):
         from stvsr_cli.errors import ModelError, OutputError
-        from stvsr_cli.hashes import sha256
         from stvsr_cli.models.dloral import convert, read_checkpoint
-        from stvsr_cli.models.registry import find_model
-        from stvsr_cli.weights import add_sums, lacking, own_folder
+        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.weights.hashes import sha256
+        from stvsr_cli.weights.places import add_sums, lacking, own_folder
 
         folder = own_folder(PICKLED)
         target = folder / "model.safetensors"
@@ -159,9 +159,9 @@ def remove(
     """Remove a model's fetched and imported weights; what came with the program stays."""
     with displayed("none", 0), reported(traceback=False):
         from stvsr_cli.errors import UsageError
-        from stvsr_cli.models.registry import find_model
-        from stvsr_cli.weights import own_folder
-        from stvsr_cli.weights import remove as delete
+        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.weights.places import own_folder
+        from stvsr_cli.weights.places import remove as delete
 
         entry = find_model(name)
         folder = own_folder(entry.name)
@@ -183,7 +183,7 @@ def _row(entry: "ModelEntry") -> tuple[str, ...]:
 
 def _weights_of(entry: "ModelEntry") -> Path | None:
     from stvsr_cli.errors import ModelError
-    from stvsr_cli.weights import find_weights
+    from stvsr_cli.weights.places import find_weights
 
     try:
         return find_weights(entry.name, entry.needs)
@@ -192,7 +192,7 @@ def _weights_of(entry: "ModelEntry") -> Path | None:
 
 
 def _state(entry: "ModelEntry") -> str:
-    from stvsr_cli.weights import lacking, num_bytes
+    from stvsr_cli.weights.places import lacking, num_bytes
 
     if not entry.has_weights:
         return "ready"

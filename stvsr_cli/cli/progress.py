@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 if TYPE_CHECKING:
-    from stvsr_cli.pipeline import Progress
+    from stvsr_cli.job.report import Progress
 
 KINDS = ("auto", "rich", "plain", "json", "none")
 JSON_EVERY_S = 0.5

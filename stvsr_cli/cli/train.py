@@ -41,7 +41,7 @@ def train(
             from stvsr_cli.train import run
         except ImportError as error:
             raise UsageError(f"training needs {error.name}.", hint="pip install 'stvsr[train]'.") from error
-        from stvsr_cli.models.device import pick_device
+        from stvsr_cli.models.fit.device import pick_device
 
         for recipe in _recipes(config, model):
             # of several stages, those not yet begun have nothing to go on from

@@ -15,9 +15,9 @@ from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_
 from stvsr_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from stvsr_cli.ends import EndsConfig
-    from stvsr_cli.pipeline import Progress, Report
-    from stvsr_cli.plan import Job
+    from stvsr_cli.job.job import Job
+    from stvsr_cli.job.report import Progress, Report
+    from stvsr_cli.pipeline.ends import EndsConfig
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +86,12 @@ def upscale(
     shown = "none" if dry_run or (quiet and progress == "auto") else progress
     stop = Stop()
     with displayed(shown, -1 if quiet else verbose) as display, reported(traceback=traceback, stop=stop):
-        from stvsr_cli.ends import EndsConfig, is_between
-        from stvsr_cli.inputs import is_pattern
-        from stvsr_cli.media.encode import EncoderConfig
-        from stvsr_cli.models.fit import Fit
-        from stvsr_cli.models.registry import ModelOptions
-        from stvsr_cli.plan import Job
+        from stvsr_cli.batch.inputs import is_pattern
+        from stvsr_cli.job.job import Job
+        from stvsr_cli.media.write.encode import EncoderConfig
+        from stvsr_cli.models.fit.fit import Fit
+        from stvsr_cli.pipeline.ends import EndsConfig, is_between
+        from stvsr_cli.weights.catalogue import ModelOptions
 
         if nice and hasattr(os, "nice"):  # before any thread is there
             os.nice(nice)
@@ -142,8 +142,8 @@ def upscale(
 
 
 def _print_plan(job: "Job") -> None:
-    from stvsr_cli.cli.plan import plan_lines
-    from stvsr_cli.pipeline import load, plan, probe_early
+    from stvsr_cli.cli.dry_run import plan_lines
+    from stvsr_cli.pipeline.upscale import load, plan, probe_early
 
     probe_early(job)
     loaded = load(job)
@@ -152,9 +152,9 @@ def _print_plan(job: "Job") -> None:
 
 
 def _upscale(job: "Job", display: Display, between: "EndsConfig | None" = None, stop: Stop | None = None) -> None:
-    from stvsr_cli.ends import makes_sequence, upscale_between
     from stvsr_cli.media.pipes import PipeClosed
-    from stvsr_cli.pipeline import upscale as run
+    from stvsr_cli.pipeline.ends import makes_sequence, upscale_between
+    from stvsr_cli.pipeline.upscale import upscale as run
 
     stop = stop or Stop()
     keeps_journal = job.resume != "never" and (between is None or makes_sequence(job, between))

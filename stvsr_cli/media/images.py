@@ -15,12 +15,12 @@ import av
 import av.error
 import numpy as np
 
-from stvsr_cli import watch
 from stvsr_cli.errors import InputError, OutputError
-from stvsr_cli.media.decode import Frame, Picture, picture_of
-from stvsr_cli.media.mux import OutputSpec, check_target
 from stvsr_cli.media.pipes import rotation_turns
-from stvsr_cli.media.probe import VideoInfo, check_local, describe
+from stvsr_cli.media.read.decode import Frame, Picture, picture_of
+from stvsr_cli.media.read.probe import VideoInfo, check_local, describe
+from stvsr_cli.media.write.mux import OutputSpec, check_target
+from stvsr_cli.runtime import watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class ImageOutput:
         data = encoded(np.rot90(_rgb(picture), turns), path.suffix)
         part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
         try:
-            with watch.busy("write"):
+            with watchdog.busy("write"):
                 part.write_bytes(data)
                 self._list(path.name)
                 os.replace(part, path)

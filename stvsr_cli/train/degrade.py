@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import torch
 
-from stvsr_cli.color import from_rgb, to_rgb
-from stvsr_cli.media.decode import Picture
-from stvsr_cli.media.encode import has_avx512, to_av
-from stvsr_cli.media.probe import ColorTags
+from stvsr_cli.color.convert import from_rgb, to_rgb
+from stvsr_cli.media.read.decode import Picture
+from stvsr_cli.media.read.probe import ColorTags
+from stvsr_cli.media.write.encode import has_avx512, to_av
 
 PIX_FMT, COLOR = "yuv420p", ColorTags()
 """What the codecs are given and give back: 4:2:0, with the matrix and range of an untagged small video."""

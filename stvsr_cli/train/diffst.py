@@ -13,12 +13,12 @@ from stvsr_cli.models.diffst.adapters import is_factor
 from stvsr_cli.models.diffst.config import FULL, SMALL, Finetune
 from stvsr_cli.models.diffst.folder import read_base, write_folder
 from stvsr_cli.models.diffst.network import DiffSTNetwork, new_network
-from stvsr_cli.train.block_start import fits_block_transform, start_as_block_transform
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.losses import Perceptual, charbonnier
 from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, begins_with, perceptual_of, train_only
+from stvsr_cli.train.starts.block import fits_block_transform, start_as_block_transform
 
 TILE_PX = 256
 """Smallest side of the autoencoder's tiles in validation; training crops are never cut."""

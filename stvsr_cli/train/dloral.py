@@ -16,11 +16,11 @@ from stvsr_cli.models.dloral.published import DETAIL_EXPERT, EXPERTS
 from stvsr_cli.models.layers.lora import is_factor
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.dloral_network import DLoRALNetwork, export, new_network
-from stvsr_cli.train.flow_start import level_error, share_level
 from stvsr_cli.train.losses import Perceptual, flow_error, log_error
 from stvsr_cli.train.motion import warped_change
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, begins_with, perceptual_of, train_only
+from stvsr_cli.train.starts.flow import level_error, share_level
 
 (CONSISTENCY_EXPERT,) = (expert for expert in EXPERTS if expert != DETAIL_EXPERT)
 

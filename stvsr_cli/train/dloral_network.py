@@ -28,8 +28,8 @@ from stvsr_cli.models.dloral.published import (
 from stvsr_cli.models.dloral.retrieval import CrossFrameRetrieval
 from stvsr_cli.models.layers import lora
 from stvsr_cli.models.layers.checkpoint import save_tensors
-from stvsr_cli.train.flow_start import start_as_gradients
-from stvsr_cli.train.wavelet_start import start_as_wavelet
+from stvsr_cli.train.starts.flow import start_as_gradients
+from stvsr_cli.train.starts.wavelet import start_as_wavelet
 
 SMALL_UNET: dict[str, Any] = {
     "block_out_channels": (32, 64),

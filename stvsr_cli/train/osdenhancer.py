@@ -29,9 +29,9 @@ from stvsr_cli.models.osdenhancer.transformer import ResidualGatedTransformer
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.losses import Perceptual, charbonnier, log_error
 from stvsr_cli.train.motion import warped_change
-from stvsr_cli.train.plain_start import start_as_identity
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, begins_with, perceptual_of, train_only
+from stvsr_cli.train.starts.plain import start_as_identity
 
 SPATIAL = "TE_lora"
 SPATIAL_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_out")

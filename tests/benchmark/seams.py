@@ -13,14 +13,15 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from stvsr_cli.color import to_rgb
-from stvsr_cli.media.decode import decode
-from stvsr_cli.media.probe import probe
+from stvsr_cli.color.convert import to_rgb
+from stvsr_cli.engine.stitch import Runner, upscale_shot
+from stvsr_cli.job.windows import TileConfig, WindowConfig
+from stvsr_cli.media.read.decode import decode
+from stvsr_cli.media.read.probe import probe
 from stvsr_cli.models.contract import Request
-from stvsr_cli.models.registry import find_model, load_model
-from stvsr_cli.models.stitch import Runner, upscale_shot
-from stvsr_cli.weights import find_weights
-from stvsr_cli.windows import TileConfig, WindowConfig
+from stvsr_cli.models.registry import load_model
+from stvsr_cli.weights.catalogue import find_model
+from stvsr_cli.weights.places import find_weights
 
 CPU = torch.device("cpu")
 WAYS = ("discard", "crossfade")

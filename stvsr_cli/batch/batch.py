@@ -1,0 +1,355 @@
+"""Many videos with one model: each is claimed, made, or left, and what became of it is written down."""
+
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stvsr_cli import __version__
+from stvsr_cli.batch.claims import claimed
+from stvsr_cli.batch.inputs import Item, make_folder
+from stvsr_cli.errors import Interrupted, OutputError, StallError, StvsrError, UsageError
+from stvsr_cli.job.job import Job
+from stvsr_cli.job.plan import output_size
+from stvsr_cli.job.report import Loaded, Progress
+from stvsr_cli.media.images import ImageSource, is_image
+from stvsr_cli.media.read.count import measure
+from stvsr_cli.media.read.probe import probe
+from stvsr_cli.models.contract import OneStepModel
+from stvsr_cli.pipeline import upscale as pipeline
+from stvsr_cli.pipeline.ends import EndsConfig, upscale_between
+
+logger = logging.getLogger(__name__)
+
+VERBS = frozenset({"initialise", "encode", "condition", "denoise", "decode"})
+DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchConfig:
+    folder: Path
+    """Output folder; nothing is written outside it but the report."""
+    skip_existing: bool = False
+    """Leave outputs that are there and complete; make incomplete ones again."""
+    jobs: int = 1
+    """Videos at once; they share one model."""
+    fail_fast: bool = False
+    """Start no further file after one has failed."""
+    report: Path | None = None
+    """JSON file to write after every file."""
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise UsageError(f"jobs={self.jobs} must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """What became of one file."""
+
+    input: str
+    output: str
+    status: str
+    """done, skipped or failed."""
+    why: str = ""
+    """Why it was skipped, or what failed."""
+    exit_code: int = 0
+    """The exit code this failure alone would have."""
+    seconds: float = 0.0
+    frames_in: int = 0
+    frames_out: int = 0
+    fps: float = 0.0
+    """Output frames per second."""
+
+
+def run_batch(
+    items: Sequence[Item],
+    job: Job,
+    config: BatchConfig,
+    *,
+    loaded: Loaded | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: threading.Event | None = None,
+    last_resort: Callable[[StallError], None] | None = None,
+) -> list[Entry]:
+    """Upscale files one after another, or several at once; one that fails stops no other.
+
+    job: the settings; its input and output are replaced. The model is loaded once, before the first file that needs
+    it. stop: when set, the files in work end as soon as what they have made is kept, and no other is begun.
+    last_resort: as for `pipeline.upscale`; the report is written before. Returns what became of each file, in order.
+    Raises ModelError, DeviceError or UsageError if the model cannot be loaded, OutputError if the report cannot be
+    written, and Interrupted, with the report written, if it was stopped.
+    """
+    _check_report(config, items)
+    batch = _Batch(items, job, config, loaded, progress, stop or threading.Event(), last_resort)
+    try:
+        if config.jobs == 1:
+            for number in range(len(items)):
+                batch.handle(number)
+        else:
+            _run_several(batch, len(items), config.jobs)
+    except (KeyboardInterrupt, Interrupted) as error:
+        raise batch.ended() from error
+    if batch.wish.is_set() and any(entry is None or entry.exit_code == Interrupted.exit_code for entry in batch.each()):
+        raise batch.ended()
+    batch.write_report()
+    return batch.results()
+
+
+def _run_several(batch: "_Batch", count: int, jobs: int) -> None:
+    with ThreadPoolExecutor(jobs, thread_name_prefix="video") as pool:
+        try:
+            for future in [pool.submit(batch.handle, number) for number in range(count)]:
+                try:
+                    future.result()
+                except Interrupted:
+                    if not batch.wish.is_set():
+                        raise
+        except BaseException:
+            batch.stop.set()
+            batch.write_report()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _check_report(config: BatchConfig, items: Sequence[Item]) -> None:
+    if config.report is None:
+        return
+    if not config.report.parent.is_dir() or config.report.is_dir():
+        raise OutputError(f"--report {config.report} cannot be written.", hint="Name a file in an existing folder.")
+    if config.report.resolve() in {path.resolve() for item in items for path in (item.source, item.target)}:
+        raise UsageError(f"--report {config.report} is a video of the batch.", hint="Name another file.")
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The state of a batch while it runs."""
+
+    items: Sequence[Item]
+    job: Job
+    config: BatchConfig
+    loaded: Loaded | None
+    progress: Callable[[Progress], None] | None
+    wish: threading.Event
+    """Set to end at a good place."""
+    last_resort: Callable[[StallError], None] | None
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set to end at once."""
+    _entries: dict[int, Entry] = field(default_factory=dict)
+    _before: dict[Path, tuple[int, int] | None] = field(default_factory=dict)
+    _loading: threading.Lock = field(default_factory=threading.Lock)
+    _telling: threading.Lock = field(default_factory=threading.Lock)
+    _begin: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self._before = {item.target: _identity(item.target) for item in self.items}
+
+    def handle(self, number: int) -> None:
+        """Do one file, whatever comes of it, and write it down."""
+        item, begin = self.items[number], time.perf_counter()
+        if self.wish.is_set():
+            return
+        if self.config.fail_fast and any(entry.status == FAILED for entry in list(self._entries.values())):
+            entry = self._entry(item, SKIPPED, why="not started after a failure")
+        else:
+            try:
+                entry = self._do(number, item)
+            except _Fatal as error:
+                raise error.cause from None
+            except (Interrupted, KeyboardInterrupt) as error:
+                why = str(error) or "interrupted"
+                self._entries[number] = self._entry(item, SKIPPED, why=why, exit_code=Interrupted.exit_code)
+                raise
+            except StvsrError as error:
+                logger.error("%s", error)
+                entry = self._entry(item, FAILED, why=str(error), exit_code=error.exit_code)
+            except Exception as error:  # one file's fault must not end the others
+                logger.error("%s: a fault in the program: %s", item.source, error, exc_info=True)
+                entry = self._entry(item, FAILED, why=f"{type(error).__name__}: {error}", exit_code=1)
+        self._entries[number] = replace(entry, seconds=round(time.perf_counter() - begin, 3))
+        self.write_report()
+
+    def _entry(self, item: Item, status: str, **more: Any) -> Entry:
+        return Entry(input=str(item.source), output=str(item.target), status=status, **more)
+
+    def _do(self, number: int, item: Item) -> Entry:
+        make_folder(item.target, self.config.folder)
+        with claimed(item.target) as other:
+            if other is not None:
+                return self._entry(item, SKIPPED, why=f"process {other.pid} on {other.host} works on it")
+            if item.target.exists() and _identity(item.target) != self._before[item.target]:
+                return self._entry(item, SKIPPED, why="made by another process meanwhile")
+            job = replace(self.job, input=item.source, output=item.target)
+            if self.config.skip_existing and item.target.exists():
+                if is_complete(job):
+                    return self._entry(item, SKIPPED, why="complete already")
+                logger.warning("%s is not complete; it is made again", item.target)
+                job = replace(job, overwrite=True)
+            return self._make(number, item, job)
+
+    def _make(self, number: int, item: Item, job: Job) -> Entry:
+        tell, give_up = partial(self._tell, number, item), partial(self._give_up, number, item)
+        begin = time.perf_counter()
+        if is_image(job.input):
+            report = upscale_between(job, EndsConfig(), loaded=self._model(), progress=tell, last_resort=give_up)
+        else:
+            pipeline.probe_early(job)
+            report = pipeline.upscale(job, loaded=self._model(), progress=tell, stop=self.wish, last_resort=give_up)
+        spent = time.perf_counter() - begin
+        fps = round(report.frames_out / max(spent, 1e-9), 3)
+        return self._entry(item, DONE, frames_in=report.frames_in, frames_out=report.frames_out, fps=fps)
+
+    def _model(self) -> Loaded:
+        with self._loading:
+            if self.loaded is None:
+                try:
+                    self.loaded = pipeline.load(self.job)
+                except StvsrError as error:
+                    raise _Fatal(error) from error
+            if self.config.jobs > 1 and not isinstance(self.loaded.model, Shared):
+                self.loaded = replace(self.loaded, model=Shared(self.loaded.model))
+            return self.loaded
+
+    def _tell(self, number: int, item: Item, progress: Progress) -> None:
+        if self.stop.is_set():
+            raise Interrupted("stopped with the batch.")
+        if self.progress is not None:
+            with self._telling:
+                self.progress(replace(progress, file=f"{number + 1}/{len(self.items)} {item.source.name}"))
+
+    def _give_up(self, number: int, item: Item, error: StallError) -> None:
+        self._entries[number] = self._entry(item, FAILED, why=str(error), exit_code=error.exit_code)
+        self.write_report()
+        if self.last_resort is not None:
+            self.last_resort(error)
+
+    def ended(self) -> Interrupted:
+        """Write down what was not begun, and return what ends the batch."""
+        for number, (item, entry) in enumerate(zip(self.items, self.each(), strict=True)):
+            if entry is None:
+                self._entries[number] = self._entry(item, SKIPPED, why="not started: interrupted")
+        self.write_report()
+        done = count(self.results())[DONE]
+        return Interrupted(
+            f"interrupted; {done} of {len(self.items)} files are done.",
+            hint="The same command with --skip-existing goes on.",
+        )
+
+    def each(self) -> list[Entry | None]:
+        """What became of each file; None: not begun."""
+        return [self._entries.get(number) for number in range(len(self.items))]
+
+    def results(self) -> list[Entry]:
+        """What became of the files so far, in their order."""
+        return [self._entries[number] for number in sorted(self._entries)]
+
+    def write_report(self) -> None:
+        """Write the report as far as it goes, all at once."""
+        path = self.config.report
+        if path is None:
+            return
+        with self._telling:
+            entries = self.results()
+            record = {
+                "version": __version__,
+                "model": self.job.model,
+                "num_files": len(self.items),
+                "seconds": round(time.perf_counter() - self._begin, 3),
+                **count(entries),
+                "files": [asdict(entry) for entry in entries],
+            }
+            part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+            try:
+                part.write_text(json.dumps(record, indent=1) + "\n")
+                part.replace(path)
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                raise OutputError(f"the report {path} cannot be written: {error.strerror}.") from error
+
+
+class _Fatal(Exception):
+    """What ends the whole batch."""
+
+    def __init__(self, cause: StvsrError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class Shared:
+    """A model that several videos use in turns: one verb at a time; see `contract.OneStepModel`."""
+
+    def __init__(self, model: OneStepModel) -> None:
+        self._model, self._lock = model, threading.RLock()
+
+    def __getattr__(self, name: str) -> Any:
+        """The model's own attribute; its verbs wait for each other."""
+        value = getattr(self._model, name)
+        if name not in VERBS:
+            return value
+
+        def verb(*arguments: Any) -> Any:
+            with self._lock:
+                return value(*arguments)
+
+        return verb
+
+
+def count(entries: Sequence[Entry]) -> dict[str, int]:
+    """How many files are done, skipped and failed."""
+    return {status: sum(entry.status == status for entry in entries) for status in (DONE, SKIPPED, FAILED)}
+
+
+def is_complete(job: Job) -> bool:
+    """Whether a job's output is there in full: its size, frames and duration are those the input asks for.
+
+    The frames are counted in the file, since the header of one that was cut off still promises them all.
+    Raises InputError if the input cannot be read, UsageError if the job cannot be done.
+    """
+    if is_image(job.input):
+        return _is_complete_image(job)
+    info = probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url)
+    try:
+        probe(job.output)
+        found = measure(job.output)
+    except StvsrError as error:
+        logger.debug("%s: %s", job.output, error)
+        return False
+    if (found.width, found.height) != output_size(info, job):
+        return False
+    frame_s = 1 / info.average_rate
+    length = info.duration_s
+    if length is not None:
+        length = max(Fraction(0), min(job.end or length, length) - (job.start or 0))
+        if abs(found.duration_s - length) > 2 * frame_s:
+            return False
+    if info.num_frames is None or job.start is not None or job.end is not None:
+        return length is not None and found.num_frames > 0
+    wanted = info.num_frames * job.fps_factor
+    return abs(found.num_frames - wanted) <= max(2 * job.fps_factor, wanted // 20)
+
+
+def _is_complete_image(job: Job) -> bool:
+    source = ImageSource([job.input], job.input).info
+    try:
+        found = ImageSource([job.output], job.output).info
+    except StvsrError as error:
+        logger.debug("%s: %s", job.output, error)
+        return False
+    return (found.width, found.height) == output_size(source, job)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns

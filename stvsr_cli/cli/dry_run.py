@@ -1,0 +1,86 @@
+"""The plan of a job as lines of text, for `--dry-run`."""
+
+import shutil
+from fractions import Fraction
+
+from stvsr_cli.job.disk import beyond_limits, estimate, in_words
+from stvsr_cli.job.job import Job
+from stvsr_cli.job.plan import Plan
+from stvsr_cli.job.report import Loaded
+from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.media.write.encode import encoder_options
+from stvsr_cli.media.write.mux import supported_codecs
+from stvsr_cli.media.write.streams import plan_streams
+from stvsr_cli.models.fit.memory import memory_lines
+
+
+def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
+    """Say what a job reads, makes, needs and copies, one thing a line."""
+    info, windows, tile = plan.info, plan.windows, plan.tile
+    traits = loaded.model.traits
+    tiling = f"{plan.num_tiles} of {tile.size_px} px, overlap {tile.overlap_px}" if plan.num_tiles > 1 else "none"
+    room = None if plan.usable is None else plan.usable + (plan.waiting or plan.needs.resident)
+    lines = memory_lines(plan.needs, room)
+    options = " ".join(f"{key}={value}" for key, value in encoder_options(job.encoder).items())
+    limits = beyond_limits(job.encoder.codec, plan.width, plan.height, float(plan.rate))
+    return [
+        f"input     {info.path}",
+        f"          {_described(info)}",
+        f"output    {job.output}",
+        f"          {plan.width}x{plan.height}, {_rate(plan.rate)} fps, {_known(plan.num_frames)} frames",
+        f"model     {traits.name} on {loaded.device}, {str(loaded.dtype).removeprefix('torch.')}",
+        f"windows   {_known(plan.num_windows)} of {windows.size} frames, overlap {windows.overlap}; more with cuts",
+        f"tiles     {tiling}",
+        f"memory    {lines[0]}",
+        *(f"          {line}" for line in lines[1:]),
+        f"disk      {_disk(job, plan)}",
+        f"encoder   {job.encoder.codec} {plan.pix_fmt} {options}".rstrip(),
+        *([f"warning   {limits}"] if limits else []),
+        *_streams(job, info),
+    ]
+
+
+def _described(info: VideoInfo) -> str:
+    parts = [
+        f"{info.width}x{info.height}",
+        f"{_rate(info.average_rate)} fps",
+        f"{_known(info.num_frames)} frames",
+        f"{float(info.duration_s):.3f} s" if info.duration_s is not None else "duration unknown",
+        info.codec,
+        info.pixel_format,
+    ]
+    if info.rotation:
+        parts.append(f"rotated {info.rotation}")
+    if info.sample_aspect_ratio != 1:
+        parts.append(f"pixel aspect {info.sample_aspect_ratio}")
+    if info.interlaced:
+        parts.append("interlaced")
+    return ", ".join(parts)
+
+
+def _disk(job: Job, plan: Plan) -> str:
+    need = estimate(job, plan, keeps_journal=job.resume != "never")
+    if need is None:
+        return "unknown, as the length is"
+    beside = f", and {in_words(need.journal)} for the journal until it is done" if need.journal else ""
+    return f"about {in_words(need.output)}{beside}; {in_words(shutil.disk_usage(job.output.parent).free)} are free"
+
+
+def _streams(job: Job, info: VideoInfo) -> list[str]:
+    fates = plan_streams(info, *supported_codecs(job.output))
+    kinds = {stream.index: stream for stream in info.streams}
+    lines = [
+        f"stream {fate.index}  {fate.action} {kinds[fate.index].kind} {kinds[fate.index].codec}"
+        + (f" ({fate.why})" if fate.why else "")
+        for fate in fates
+    ]
+    return [*lines, *([f"chapters  {info.num_chapters}"] if info.num_chapters else [])]
+
+
+def _rate(rate: Fraction) -> str:
+    exact = f" ({rate})" if rate.denominator != 1 else ""
+    return f"{float(rate):.6g}{exact}"
+
+
+def _known(count: int | None) -> str:
+    return "an unknown number of" if count is None else str(count)

@@ -1,0 +1,256 @@
+"""Journals: what a run has finished, kept on disk beside the output until that is whole.
+
+The journal of OUT is the folder OUT.stvsr. It holds the finished segments, cut at places that depend on nothing but
+settings and content, and `manifest.json`: what the run was given, its segments with their checksums, and where to go
+on after each. A segment is on disk to stay before the manifest names it, and the manifest is replaced as a whole, so
+that whatever ends the program, all but the segment in work is kept.
+"""
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from stvsr_cli.durable import manifest
+from stvsr_cli.durable.manifest import Manifest, compare, read_manifest
+from stvsr_cli.durable.segments import Segment, extradata, is_whole, joined
+from stvsr_cli.errors import Interrupted, OutputError, StvsrError
+from stvsr_cli.job.cutter import Point, Totals
+from stvsr_cli.media.read.count import measure
+from stvsr_cli.media.write.mux import OutputFile, sync_folder
+
+logger = logging.getLogger(__name__)
+
+LOCK = "lock"
+OWN = ("*.segment", "*.part", "joined.*")
+"""What a journal's folder may hold beside the manifest and the lock; nothing else is touched."""
+MADE = "made"
+"""List of pictures that were made, where they are the output: it stays until they are all there."""
+
+
+def journal_folder(target: Path) -> Path:
+    """Where the journal of an output lies."""
+    return target.with_name(f"{target.name}.stvsr")
+
+
+def settle(target: Path) -> Totals | None:
+    """Clear up after a run that ended between its last two steps: the output whole, the journal still there.
+
+    Returns what the run came to, or None if the output is not finished, or has no journal.
+    """
+    folder = journal_folder(target)
+    if not target.is_file() or not folder.is_dir():
+        return None
+    found = read_manifest(folder)
+    if found is None or found.totals is None or found.inode != target.stat().st_ino:
+        return None
+    try:
+        if measure(target).num_frames != found.totals.frames_out:
+            return None
+    except StvsrError as error:
+        logger.debug("%s: %s", target, error)
+        return None
+    with _locked(folder, target):
+        _remove(folder)
+    return found.totals
+
+
+class Journal:
+    """The journal of one run: a context manager that goes with the run's success, and stays otherwise.
+
+    settings: all that the result depends on, as text by name. resume: auto goes on with a run of the same settings;
+    force starts over. is_whole: whether all of a segment is there. Entering raises UsageError if a run of other settings is there, saying which, and OutputError
+    if another process works on the same output.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        settings: Mapping[str, str],
+        *,
+        resume: str = "auto",
+        is_whole: Callable[[Path, Segment], bool] = is_whole,
+    ) -> None:
+        self.target, self.folder = target, journal_folder(target)
+        self._resume, self._is_whole = resume, is_whole
+        self._manifest = Manifest(dict(settings))
+
+    def __enter__(self) -> "Journal":
+        self._lock = _locked(self.folder, self.target)
+        self._lock.__enter__()
+        try:
+            self._load()
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+        return self
+
+    def _load(self) -> None:
+        found = None if self._resume == "force" else read_manifest(self.folder)
+        if found is not None:
+            compare(found.settings, self._manifest.settings, self.folder)
+            whole = 0
+            while whole < len(found.segments) and self._is_whole(self.folder, found.segments[whole][0]):
+                whole += 1
+            if whole < len(found.segments):
+                logger.warning(
+                    "%s is damaged; it goes on from before that", self.folder / found.segments[whole][0].name
+                )
+                found.segments, found.totals = found.segments[:whole], None
+            found.inode = None
+            self._manifest = found
+        known = {segment.name for segment, _ in self._manifest.segments}
+        for path in _own_files(self.folder):
+            if path.name not in known:
+                path.unlink()
+        if found is None:
+            (self.folder / manifest.NAME).unlink(missing_ok=True)
+        if self.frames_out:
+            logger.info("going on after frame %d", self.frames_out)
+
+    @property
+    def pinned(self) -> dict[str, int]:
+        """What the run before had decided by itself, by name; empty for a new run."""
+        return self._manifest.pinned
+
+    @property
+    def point(self) -> Point:
+        """Where the run goes on."""
+        return self._manifest.segments[-1][1] if self._manifest.segments else Point()
+
+    @property
+    def frames_out(self) -> int:
+        """Output frames that are finished."""
+        return sum(segment.num_frames for segment, _ in self._manifest.segments)
+
+    @property
+    def totals(self) -> Totals | None:
+        """What the run came to, when all its segments are finished."""
+        return self._manifest.totals
+
+    @property
+    def part(self) -> Path:
+        """Where the output is put together."""
+        return self.folder / f"joined{self.target.suffix}"
+
+    def pin(self, **values: int) -> None:
+        """Write down what the run decided by itself, before its first frame."""
+        self._manifest.pinned = values
+        self._write()
+
+    def add(self, segment: Segment, point: Point) -> None:
+        """Write down a finished segment, and where to go on after it."""
+        self._manifest.segments.append((segment, point))
+        self._write()
+
+    def next_name(self) -> Path:
+        """The path of the segment that comes next."""
+        return self.folder / f"{len(self._manifest.segments):06d}.segment"
+
+    def complete(self, totals: Totals) -> None:
+        """Write down that all segments are finished."""
+        self._manifest.totals = totals
+        self._write()
+
+    def join_into(self, out: OutputFile) -> None:
+        """Copy all segments into the output. Raises OutputError if they do not fit together."""
+        reached("join")
+        self._manifest.inode = self.part.stat().st_ino
+        self._write()
+        paths = [self.folder / segment.name for segment, _ in self._manifest.segments]
+        for path in paths:
+            if extradata(path) != out.extradata:
+                raise OutputError(
+                    f"{path} was encoded with other headers than {self.target} has.", hint="--resume force starts over."
+                )
+        for packet in joined(paths, max((segment.delay for segment, _ in self._manifest.segments), default=0)):
+            out.write_packet(packet)
+        reached("joined")
+
+    def _write(self) -> None:
+        """Replace the manifest, all at once and to stay."""
+        part = self.folder / f"{manifest.NAME}.part"
+        try:
+            with part.open("w") as handle:
+                handle.write(self._manifest.as_json())
+                handle.flush()
+                os.fsync(handle.fileno())
+            reached("manifest")
+            part.replace(self.folder / manifest.NAME)
+            sync_folder(self.folder)
+            reached("manifest written")
+        except OSError as error:
+            raise OutputError(
+                f"the journal {self.folder} cannot be written: {error.strerror}.",
+                hint="Free space and run the command again.",
+            ) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                reached("renamed")
+            if kind is None or not (self._manifest.segments or (self.folder / MADE).exists()):
+                _remove(self.folder)
+        except OSError as failure:
+            logger.warning("%s cannot be removed: %s", self.folder, failure.strerror)
+        finally:
+            self._lock.__exit__(None, None, None)
+        if kind is None or not self._manifest.segments:
+            return
+        if kind is KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; {self.frames_out} finished frames are kept in {self.folder}.",
+                hint="The same command goes on from there.",
+            ) from error
+        logger.warning("%d finished frames are kept in %s: the same command goes on", self.frames_out, self.folder)
+
+
+class _locked:  # noqa: N801  # reads as a function
+    """Makes a journal's folder and holds its lock, which the system takes back when the process ends in any way."""
+
+    def __init__(self, folder: Path, target: Path) -> None:
+        self._path, self._target = folder / LOCK, target
+
+    def __enter__(self) -> None:
+        if self._path.parent.is_symlink():
+            raise OutputError(f"the journal {self._path.parent} is a link.", hint="Remove it.")
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            self._handle = self._path.open("w")
+        except OSError as error:
+            raise OutputError(f"the journal {self._path.parent} cannot be made: {error.strerror}.") from error
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._handle.close()
+            raise OutputError(
+                f"another process works on {self._target}.", hint="Wait for it, or name another output."
+            ) from error
+
+    def __exit__(self, *_: Any) -> None:
+        self._handle.close()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a journal: the manifest after the segments it names, so that what it says of the output stays true."""
+    for path in _own_files(folder):
+        path.unlink()
+    reached("segments removed")
+    (folder / MADE).unlink(missing_ok=True)
+    (folder / manifest.NAME).unlink(missing_ok=True)
+    (folder / LOCK).unlink(missing_ok=True)
+    folder.rmdir()
+
+
+def _own_files(folder: Path) -> list[Path]:
+    return [path for pattern in OWN for path in folder.glob(pattern)]
+
+
+def reached(moment: str) -> None:
+    """Log a moment of a journal's life at the lowest level, where tests let the program end."""
+    logger.debug("journal: %s", moment)

@@ -1,0 +1,111 @@
+"""Manifests: what a run was given, which segments it has finished, and where to go on after each."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stvsr_cli.durable.segments import Segment
+from stvsr_cli.errors import UsageError
+from stvsr_cli.job.cutter import Point, Totals
+
+FORMAT = 1
+"""Of the manifest; another is not read."""
+NAME = "manifest.json"
+EDGE_BYTES = 2**20
+"""How much of a file's beginning and end is hashed to know it again."""
+START_OVER = "Give the same again, or start over with --resume force."
+
+
+@dataclass(slots=True)
+class Manifest:
+    """What the manifest says."""
+
+    settings: dict[str, str]
+    pinned: dict[str, int] = field(default_factory=dict)
+    segments: list[tuple[Segment, Point]] = field(default_factory=list)
+    """Each with the point after it."""
+    totals: Totals | None = None
+    inode: int | None = None
+    """Of the file that becomes the output, once it is begun."""
+
+    def as_json(self) -> str:
+        segments = [{**asdict(segment), "next": asdict(point)} for segment, point in self.segments]
+        totals = self.totals and asdict(self.totals)
+        record = {"format": FORMAT, "settings": self.settings, "pinned": self.pinned, "segments": segments,
+                  "totals": totals, "inode": self.inode}  # fmt: skip
+        return json.dumps(record, indent=1) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder; None if there is none. Raises UsageError if it cannot be read."""
+    try:
+        record = json.loads((folder / NAME).read_text())
+        if record["format"] != FORMAT:
+            raise ValueError(f"its format is {record['format']}")
+        segments = []
+        for entry in record["segments"]:
+            point = Point(**entry.pop("next"))
+            segments.append((Segment(**entry), point))
+        totals = record["totals"] and Totals(**record["totals"])
+        return Manifest(record["settings"], record["pinned"], segments, totals, record["inode"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{folder} cannot be read: {error}.", hint="--resume force starts over.") from error
+
+
+def compare(before: Mapping[str, str], now: Mapping[str, str], folder: Path) -> None:
+    """Raise UsageError, saying what differs, if a run was given something else than the one before."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        changes = "; ".join(f"{name} was {before.get(name)}, is {now.get(name)}" for name in names)
+        raise UsageError(f"{folder} holds a run that was given something else: {changes}.", hint=START_OVER)
+
+
+def file_identity(path: Path) -> dict[str, str]:
+    """What an input is known by: its size, its time of change, and a hash of its first and last MiB."""
+    status = path.stat()
+    with path.open("rb") as handle:
+        digest = hashlib.sha256(handle.read(EDGE_BYTES))
+        handle.seek(max(0, status.st_size - EDGE_BYTES))
+        digest.update(handle.read(EDGE_BYTES))
+    return {
+        "input size": str(status.st_size),
+        "input time": str(status.st_mtime_ns),
+        "input hash": digest.hexdigest()[:16],
+    }
+
+
+def files_identity(paths: Iterable[Path]) -> dict[str, str]:
+    """What a sequence of files is known by: a hash of their names, sizes and times of change."""
+    known = [(path.name, path.stat()) for path in paths]
+    text = "".join(f"{name} {status.st_size} {status.st_mtime_ns}\n" for name, status in known)
+    return {"input files": str(len(known)), "input hash": hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+def fingerprint(paths: Iterable[Path], sha256: Callable[[Path], str]) -> str:
+    """A short hash of the bytes of files, and of all files in folders. sha256: gives the digits of a file's own."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            digest.update(bytes.fromhex(sha256(file)))
+    return digest.hexdigest()[:16]
+
+
+def described(configuration: Any, leave: frozenset[str] = frozenset()) -> dict[str, str]:
+    """The fields of a dataclass, and of dataclasses in it, as text by name; without those in `leave`."""
+    found: dict[str, str] = {}
+    for entry in dataclasses.fields(configuration):
+        value = getattr(configuration, entry.name)
+        if entry.name in leave:
+            continue
+        if dataclasses.is_dataclass(value):
+            inner = described(value).items()
+            found |= {f"{entry.name} {name}": text for name, text in inner}
+        else:
+            found[entry.name] = str(value)
+    return found

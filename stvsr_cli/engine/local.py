@@ -1,0 +1,222 @@
+"""The run of one job: frames decoded, shots through the model, output frames converted and handed on, in threads."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn import functional
+
+from stvsr_cli.color.convert import from_rgb, output_color, to_rgb
+from stvsr_cli.engine.stitch import Runner, upscale_shot
+from stvsr_cli.job.cutter import Point
+from stvsr_cli.job.job import Job
+from stvsr_cli.job.plan import Plan
+from stvsr_cli.job.report import Loaded, Progress, Report
+from stvsr_cli.job.timeline import Slot, slots
+from stvsr_cli.media.read.decode import Frame, Picture, decode
+from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.media.read.shots import mark_cuts, shots
+from stvsr_cli.media.write.encode import Output
+from stvsr_cli.media.write.mux import OutputSpec
+from stvsr_cli.models.contract import Request
+from stvsr_cli.models.fit.device import auto_batch, peak_bytes
+from stvsr_cli.runtime import watchdog
+from stvsr_cli.runtime.workers import Ahead, Worker
+
+AHEAD = 4
+"""Frames decoded ahead of the window, and frames waiting to be converted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slotted:
+    """An output frame with its time."""
+
+    frame: Tensor
+    """[3, H, W]."""
+    slot: Slot
+    shot: int
+    """First input frame of its shot."""
+
+
+@dataclass(slots=True)
+class Run:
+    """The state of one job while it runs."""
+
+    job: Job
+    plan: Plan
+    loaded: Loaded
+    progress: Callable[[Progress], None] | None
+    source: Callable[[], Iterator[Frame]] | None = None
+    """Where frames come from, if not from the file that the plan describes."""
+    frames_in: int = 0
+    frames_out: int = 0
+    num_shots: int = 0
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"decode": 0.0, "wait": 0.0, "model": 0.0, "convert": 0.0}
+    )
+    _begin: float = field(default_factory=time.perf_counter)
+    _point: Point = field(default_factory=Point)
+    _before: int = 0
+    """Output frames of earlier runs."""
+
+    @property
+    def batch(self) -> int:
+        """Windows, or tiles, per model call."""
+        return self.job.batch or auto_batch(self.plan.memory, self.loaded.device, self.plan.waiting)
+
+    def go_on(self, point: Point, frames_out: int) -> None:
+        """Begin where an earlier run ended, which made so many output frames."""
+        self._point = point
+        self.frames_in, self.num_shots = point.context, point.num_shots
+        self.frames_out = self._before = frames_out
+
+    @property
+    def spec(self) -> OutputSpec:
+        """The output's video stream."""
+        planned, job = self.plan, self.job
+        return OutputSpec(
+            width=planned.width,
+            height=planned.height,
+            pix_fmt=planned.pix_fmt,
+            time_base=planned.time_base,
+            rate=planned.rate,
+            color=output_color(planned.info, planned.pix_fmt),
+            start=job.start or 0 * planned.time_base,
+            end=job.end,
+        )
+
+    def report(self, output: VideoInfo, begin: float) -> Report:
+        """What the run came to. begin: when it began, by `time.perf_counter`."""
+        seconds = {"load": self.loaded.seconds, **self.seconds, "total": time.perf_counter() - begin}
+        return Report(
+            output=output,
+            frames_in=self.frames_in,
+            frames_out=self.frames_out,
+            num_shots=self.num_shots,
+            seconds={name: round(value, 3) for name, value in seconds.items()},
+            peak_bytes=peak_bytes(self.loaded.device),
+        )
+
+    def made(self, path: Path) -> VideoInfo:
+        """What the output is, where it is no file that could be probed."""
+        planned = self.plan
+        return replace(planned.info, path=path, width=planned.width, height=planned.height, average_rate=planned.rate,
+                       time_base=planned.time_base, num_frames=self.frames_out, pixel_format=planned.pix_fmt)  # fmt: skip
+
+    def through(self, out: Output) -> None:
+        """Bring every frame from the input to the output."""
+        self.into(lambda picture, slot, _: out.write(picture, slot.pts, slot.duration))
+
+    def into(self, write: Callable[[Picture, Slot, int], None]) -> None:
+        """Bring every frame from where the run begins to `write`, with its slot and its shot's first input frame."""
+        frames = Ahead(self._decoded(), AHEAD)
+
+        def convert(item: _Slotted) -> None:
+            begin = time.perf_counter()
+            picture = self._picture(item.frame)
+            self.seconds["convert"] += time.perf_counter() - begin
+            write(picture, item.slot, item.shot)
+
+        converter: Worker[_Slotted] = Worker(convert, "convert", AHEAD)
+        try:
+            for number, shot in enumerate(shots(frames)):
+                self.num_shots += 1
+                for slotted in self._shot(shot, self._point.shot if number == 0 else None):
+                    if slotted.slot.source < self._point.frame:
+                        continue  # finished before, made again for what follows
+                    converter.put(slotted)
+                    self.frames_out += 1
+                    self._tell("upscale")
+            converter.close()
+        except BaseException:
+            converter.abort()
+            raise
+        finally:
+            frames.close()
+        self._tell("finish")
+
+    def _decoded(self) -> Generator[tuple[Frame, Tensor], None, None]:
+        """Frames with their pixels as a tensor [3, h, w] in [0, 1]."""
+        job = self.job
+        if self.source is not None:
+            frames = self.source()
+        else:
+            frames = decode(self.plan.info, start=job.start, end=job.end, threads=job.threads)
+        marked = mark_cuts(frames, mode=job.cuts)
+        while True:
+            begin = time.perf_counter()
+            with watchdog.busy("read"):
+                frame = next(marked, None)
+            if frame is None:
+                return
+            if frame.index < self._point.context:
+                continue
+            tensor = to_rgb([frame.picture])[0].clamp_(0, 1)
+            self.seconds["decode"] += time.perf_counter() - begin
+            yield frame, tensor
+
+    def _shot(self, shot: Iterator[tuple[Frame, Tensor]], first: int | None) -> Iterator[_Slotted]:
+        """Output frames of one shot: F for each input frame, the last one held.
+
+        first: index of the shot's first frame, where that is not the first to come.
+        """
+        factor = self.job.fps_factor
+        waiting: deque[tuple[int, int, int]] = deque()
+
+        def tensors() -> Iterator[Tensor]:
+            while True:
+                begin = time.perf_counter()
+                item = next(shot, None)
+                self.seconds["wait"] += time.perf_counter() - begin
+                if item is None:
+                    return
+                frame, tensor = item
+                waiting.append((frame.index, frame.pts, frame.duration))
+                self.frames_in += 1
+                yield tensor
+
+        step, output = 0, None
+        for output in self._upscaled(tensors()):
+            first = waiting[0][0] if first is None else first
+            slot = slots(*waiting[0], factor, has_partner=True)[step]
+            yield _Slotted(output, slot, first)
+            step += 1
+            if step == factor:
+                waiting.popleft()
+                step = 0
+        if output is not None and step:
+            for slot in slots(*waiting[0], factor, has_partner=False)[step:]:
+                yield _Slotted(output, slot, first or 0)
+
+    def _upscaled(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The model's output frames [3, H, W], timed."""
+        job, loaded = self.job, self.loaded
+        detail = loaded.model.traits.detail if job.detail is None else job.detail
+        request = Request(fps_factor=job.fps_factor, detail=detail, seed=job.seed)
+        runner = Runner(loaded.model, request, self.plan.tile, self.batch)
+        outputs = upscale_shot(runner, frames, self.plan.windows, device=loaded.device)
+        while True:
+            begin, decoding = time.perf_counter(), self.seconds["wait"]
+            with watchdog.busy("model", patient=True):
+                output = next(outputs, None)
+            watchdog.check()
+            self.seconds["model"] += time.perf_counter() - begin - (self.seconds["wait"] - decoding)
+            if output is None:
+                return
+            yield output
+
+    def _picture(self, frame: Tensor) -> Picture:
+        """The frame at its output size, as planes. frame: [3, H, W]."""
+        size = (self.plan.height, self.plan.width)
+        if frame.shape[-2:] != size:
+            frame = functional.interpolate(frame[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
+        return from_rgb(frame[None], self.plan.pix_fmt, self.spec.color)[0]
+
+    def _tell(self, phase: str) -> None:
+        if self.progress is not None:
+            spent = time.perf_counter() - self._begin
+            fps = (self.frames_out - self._before) / max(spent, 1e-9)
+            self.progress(Progress(phase, self.frames_out, self.plan.num_frames, fps))

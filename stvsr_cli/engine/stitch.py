@@ -1,0 +1,188 @@
+"""Windows and tiles of a shot through a model, and their outputs back into one stream of frames."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from stvsr_cli.errors import DeviceError
+from stvsr_cli.job.windows import Span, Tile, TileConfig, WindowConfig, tiles, windowed
+from stvsr_cli.models.contract import OneStepModel, Request
+from stvsr_cli.models.step import run_window
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_TILE_PX = 64
+"""Tiles are not made smaller than this when memory runs out."""
+OUTSIDE = 1e-6
+"""Weight of a tile's outermost pixels: they count only where no other tile has the pixel."""
+
+
+def crossfade(prev: Tensor, cur: Tensor) -> Tensor:
+    """Fade from `prev` to `cur` over their T shared frames.
+
+    prev, cur: [T, C, H, W]. Returns [T, C, H, W]. Raises ValueError if the shapes differ.
+    """
+    if prev.shape != cur.shape:
+        raise ValueError(f"shapes differ: {prev.shape = }, {cur.shape = }")
+    ramp = torch.linspace(0, 1, cur.shape[0] + 2, device=cur.device)[1:-1].view(-1, 1, 1, 1)
+    return torch.lerp(prev, cur, ramp)
+
+
+def join(prev: Tensor, cur: Tensor, how: str) -> Tensor:
+    """Make one of two copies of the same T frames, by a crossfade or from the window in which each lies deeper."""
+    if how == "crossfade":
+        return crossfade(prev, cur)
+    keep = (prev.shape[0] + 1) // 2
+    return torch.cat([prev[:keep], cur[keep:]])
+
+
+def tile_weight(tile: Tile, height_px: int, width_px: int, overlap_px: int, scale: int, device: torch.device) -> Tensor:
+    """Weight of each output pixel of a tile: 1 inside, falling over the overlap at sides that other tiles share.
+
+    The outer quarter of an overlap, which sees the tile's border most, weighs next to nothing; a ramp lies over its
+    middle half. Returns [scale * tile.height, scale * tile.width], float32, positive.
+    """
+    margin = overlap_px // 4 * scale
+
+    def ramp(start: int, size: int, length: int) -> Tensor:
+        position = torch.arange(size * scale, device=device, dtype=torch.float32) + 0.5 - margin
+        rise = (position / (overlap_px * scale - 2 * margin + 1.0)).clamp(OUTSIDE, 1)
+        weight = torch.ones_like(position)
+        if start > 0:
+            weight = torch.minimum(weight, rise)
+        if start + size < length:
+            weight = torch.minimum(weight, rise.flip(0))
+        return weight
+
+    return ramp(tile.top, tile.height, height_px)[:, None] * ramp(tile.left, tile.width, width_px)[None]
+
+
+@dataclass
+class Runner:
+    """Runs batches of equal windows, in tiles, and gives way when memory runs out."""
+
+    model: OneStepModel
+    request: Request
+    tile: TileConfig
+    batch: int = 1
+    """Windows, or tiles of windows, per model call."""
+    longest: int = field(default=0, init=False)
+    """Frames per model call where whole windows do not fit; 0: whole windows."""
+
+    def run(self, frames: Tensor, device: torch.device) -> Tensor:
+        """frames: [B, T, 3, h, w]. Returns [B, T', 3, H, W] on the device.
+
+        Raises DeviceError if the least that can be asked of the device does not fit either.
+        """
+        while True:
+            try:
+                return self._in_parts(frames.to(device))
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+            # outside the handler, where the failed call's tensors are gone
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            self._give_way(frames)
+
+    def _give_way(self, frames: Tensor) -> None:
+        """Halve the batch, then the tile, then the window; say so."""
+        traits = self.model.traits
+        side = max(frames.shape[-2:])
+        current = min(self.tile.size_px or side, side)
+        overlap = self.tile.overlap_px or traits.tile_overlap_px
+        least = max(SMALLEST_TILE_PX, 2 * overlap, traits.minimum_px)
+        smaller = -(-max(current // 2, least) // traits.multiple_px) * traits.multiple_px
+        length = self.longest or frames.shape[1]
+        shorter = max(-(-length // 2), 2, traits.minimum_window)
+        if min(self.batch, frames.shape[0]) > 1 or (self.batch > 1 and self.tile.size_px):
+            self.batch //= 2
+            logger.warning("out of memory: going on with a batch of %d", self.batch)
+        elif smaller < current:
+            self.tile = TileConfig(size_px=smaller, overlap_px=overlap)
+            logger.warning("out of memory: going on with tiles of %d pixels", smaller)
+        elif shorter < length:
+            self.longest = shorter
+            logger.warning("out of memory: going on with %d frames a call", shorter)
+        else:
+            raise DeviceError(
+                "out of memory even with the smallest batch, tile and window.",
+                hint="Use a smaller model, --precision bf16 or fp16, or --device cpu.",
+            )
+
+    def _in_parts(self, frames: Tensor) -> Tensor:
+        """The windows whole, or where memory forbids it in parts that share one frame, one after the other."""
+        count = frames.shape[1]
+        if not self.longest or count <= self.longest:
+            return self._tiled(frames)
+        outputs = []
+        for start in range(0, count - 1, self.longest - 1):
+            output = self._tiled(frames[:, start : start + self.longest])
+            outputs.append(output[:, 1:] if start else output)
+        return torch.cat(outputs, 1)
+
+    def _tiled(self, frames: Tensor) -> Tensor:
+        height, width = frames.shape[-2:]
+        plan = tiles(height, width, self.tile)
+        if len(plan) == 1:
+            return torch.cat([run_window(self.model, part, self.request) for part in frames.split(self.batch)])
+        request = self.request
+        scale = self.model.traits.scale
+        count = (frames.shape[1] - 1) * request.fps_factor + 1
+        canvas = frames.new_zeros(frames.shape[0], count, 3, height * scale, width * scale)
+        total = frames.new_zeros(height * scale, width * scale)
+        jobs = [(b, tile) for tile in plan for b in range(frames.shape[0])]
+        for start in range(0, len(jobs), self.batch):
+            group = jobs[start : start + self.batch]
+            cut = torch.stack([frames[b, :, :, t.top : t.top + t.height, t.left : t.left + t.width] for b, t in group])
+            if self.model.traits.wants_context:
+                request = replace(request, context=torch.stack([frames[b] for b, _ in group]))
+            for (b, tile), output in zip(group, run_window(self.model, cut, request), strict=True):
+                weight = tile_weight(tile, height, width, self.tile.overlap_px, scale, frames.device)
+                rows = slice(tile.top * scale, (tile.top + tile.height) * scale)
+                columns = slice(tile.left * scale, (tile.left + tile.width) * scale)
+                canvas[b, :, :, rows, columns] += output * weight
+                if b == 0:
+                    total[rows, columns] += weight
+        return canvas.div_(total)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out; on a CPU it has no type of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def upscale_shot(
+    runner: Runner, frames: Iterable[Tensor], windows: WindowConfig, *, device: torch.device
+) -> Iterator[Tensor]:
+    """Upscale one shot of any length.
+
+    frames: [3, h, w] each, float32 in [0, 1]. Yields (N - 1) * F + 1 frames [3, H, W] in order; holds as many windows
+    as the runner's batch takes.
+    """
+    factor = runner.request.fps_factor
+    tail: Tensor | None = None
+    for group in _groups(windowed(frames, windows), runner.batch):
+        outputs = runner.run(torch.stack([torch.stack(window) for _, window in group]), device)
+        for (span, _), output in zip(group, outputs, strict=True):
+            if tail is not None:
+                joined = join(tail, output[: tail.shape[0]], runner.model.traits.join)
+                output = torch.cat([joined, output[tail.shape[0] :]])
+            kept = 0 if span.last else (windows.overlap - 1) * factor + 1
+            yield from output[: output.shape[0] - kept]
+            tail = output[output.shape[0] - kept :] if kept else None
+
+
+def _groups(spans: Iterable[tuple[Span, list[Tensor]]], batch: int) -> Iterator[list[tuple[Span, list[Tensor]]]]:
+    """Collect windows of equal length into groups of at most `batch`."""
+    group: list[tuple[Span, list[Tensor]]] = []
+    for item in spans:
+        if group and (len(group) == batch or len(item[1]) != len(group[0][1])):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group

@@ -1,0 +1,138 @@
+"""What a job will do, decided before the first frame: sizes, times, windows, tiles, memory."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, floor
+
+from stvsr_cli.errors import UsageError
+from stvsr_cli.job.job import Job
+from stvsr_cli.job.windows import TileConfig, WindowConfig, num_windows, tiles
+from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.media.write.encode import choose_pix_fmt
+from stvsr_cli.models.contract import OneStepModel
+from stvsr_cli.models.fit.memory import MemoryPlan, plan_memory
+
+SMALLEST_TILE_PX = 128
+"""Tiles are not planned smaller than this."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a job comes to on its input."""
+
+    info: VideoInfo
+    width: int
+    height: int
+    pix_fmt: str
+    time_base: Fraction
+    rate: Fraction
+    num_frames: int | None
+    """Frames expected in the output; None where the input does not say."""
+    windows: WindowConfig
+    num_windows: int | None
+    tile: TileConfig
+    num_tiles: int
+    memory: int
+    """Bytes one window needs beyond the weights, an upper estimate."""
+    needs: MemoryPlan
+    """What the weights and one window need, part by part."""
+    usable: int | None
+    """Bytes that one window may take; None where that is not known."""
+    waiting: int
+    """Bytes of weights that are to be kept free for; see `device.usable_bytes`."""
+
+
+def output_size(info: VideoInfo, job: Job) -> tuple[int, int]:
+    """Output width and height in pixels, both even. Raises UsageError if they cannot be had."""
+    if job.width is not None:
+        factor = Fraction(job.width, info.width)
+    elif job.height is not None:
+        factor = Fraction(job.height, info.height)
+    else:
+        factor = job.scale or Fraction(4)
+    if not Fraction(99, 100) <= factor <= Fraction(401, 100):
+        raise UsageError(
+            f"{info.width}x{info.height} cannot be enlarged by {float(factor):.3g}.",
+            hint=f"Choose a width in [{info.width}, {4 * info.width}] or a scale in [1, 4].",
+        )
+    width, height = (max(2, floor(side * factor / 2 + Fraction(1, 2)) * 2) for side in (info.width, info.height))
+    return width, height
+
+
+def make_plan(
+    job: Job,
+    info: VideoInfo,
+    model: OneStepModel,
+    usable_bytes: int | None = None,
+    *,
+    offload: str = "none",
+    waiting: int = 0,
+) -> Plan:
+    """Decide everything that can be decided before the first frame.
+
+    usable_bytes: memory that one window may take; where whole frames need more, --tile auto makes tiles. offload: the
+    kind in effect. waiting: bytes of weights that `usable_bytes` leaves room for.
+    Raises UsageError for what cannot be done.
+    """
+    traits = model.traits
+    size = job.window if job.window is not None else traits.window
+    overlap = job.overlap if job.overlap is not None else min(traits.overlap, max(1, size - 1))
+    windows = WindowConfig(size=max(size, 2) if job.window is None else size, overlap=overlap)
+    tile = _tile(job, info, model, windows, usable_bytes)
+    width, height = output_size(info, job)
+    count = _num_frames(job, info)
+    shape = tiles(info.height, info.width, tile)[0]
+    needs = plan_memory(model, windows.size, shape.height, shape.width, job.fps_factor, offload=offload)
+    return Plan(
+        info=info,
+        width=width,
+        height=height,
+        pix_fmt=choose_pix_fmt(job.encoder, info),
+        time_base=info.time_base / job.fps_factor,
+        rate=info.average_rate * job.fps_factor,
+        num_frames=None if count is None else count * job.fps_factor,
+        windows=windows,
+        num_windows=None if count is None else num_windows(count, windows),
+        tile=tile,
+        num_tiles=len(tiles(info.height, info.width, tile)),
+        memory=max(needs.window.values()),
+        needs=needs,
+        usable=usable_bytes,
+        waiting=waiting,
+    )
+
+
+def _tile(
+    job: Job, info: VideoInfo, model: OneStepModel, windows: WindowConfig, usable_bytes: int | None
+) -> TileConfig:
+    traits = model.traits
+    overlap = traits.tile_overlap_px
+    size = job.tile if job.tile is not None else traits.tile_px
+    if job.tile is None and size == 0 and usable_bytes is not None:
+        size = _fitting_tile(job, info, model, windows, usable_bytes)
+    return TileConfig(size_px=0 if size >= max(info.width, info.height) else size, overlap_px=overlap)
+
+
+def _fitting_tile(job: Job, info: VideoInfo, model: OneStepModel, windows: WindowConfig, usable_bytes: int) -> int:
+    """The largest tile whose window fits into memory, by number of tiles along the longer side; 0: whole frames."""
+    traits = model.traits
+    longer = max(info.width, info.height)
+    least = max(SMALLEST_TILE_PX, 4 * traits.tile_overlap_px, traits.minimum_px)
+    for count in range(1, longer):
+        size = -(-longer // count) + (traits.tile_overlap_px if count > 1 else 0)
+        size = max(-(-size // traits.multiple_px) * traits.multiple_px, least)
+        tall, wide = min(size, info.height), min(size, info.width)
+        need = model.window_bytes(windows.size, tall, wide, job.fps_factor)
+        if need <= usable_bytes or size == least:
+            return 0 if count == 1 else size
+    return 0
+
+
+def _num_frames(job: Job, info: VideoInfo) -> int | None:
+    if info.num_frames is None:
+        return None
+    if job.start is None and job.end is None:
+        return info.num_frames
+    length = info.num_frames / info.average_rate
+    begin, finish = job.start or Fraction(0), min(job.end or length, length)
+    return max(0, ceil(finish * info.average_rate) - floor(begin * info.average_rate))

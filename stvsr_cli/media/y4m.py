@@ -1,0 +1,45 @@
+"""YUV4MPEG2 in a file, written under a temporary name, then renamed."""
+
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+
+from stvsr_cli.errors import OutputError
+from stvsr_cli.media.pipes import Y4mOutput
+from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.media.write.mux import OutputSpec, check_target, part_path, sync_folder
+
+logger = logging.getLogger(__name__)
+
+
+class Y4mFile(Y4mOutput):
+    """Writes a file with pictures and nothing else; leaves it whole or not at all. Raises OutputError."""
+
+    def __init__(self, target: Path, source: VideoInfo, spec: OutputSpec, *, overwrite: bool) -> None:
+        check_target(target, source.path, overwrite=overwrite)
+        self._target, self._part, self._overwrite = target, part_path(target), overwrite
+        left = sorted({stream.kind for stream in source.streams})
+        if left:
+            logger.warning("%s holds pictures only: %s left out", target, ", ".join(left))
+        try:
+            self._file = open(self._part, "wb", buffering=0)
+        except OSError as error:
+            raise OutputError(f"{target} cannot be written: {error.strerror}.", hint="Check the folder.") from error
+        super().__init__(self._file.fileno(), source, spec, name=str(target))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(kind, error, trace)
+            if error is None:
+                os.fsync(self._file.fileno())
+                check_target(self._target, self._source.path, overwrite=self._overwrite)
+                self._part.replace(self._target)
+                sync_folder(self._target.parent)
+        except OSError as failure:
+            raise OutputError(f"{self._target} cannot be finished: {failure.strerror}.") from failure
+        finally:
+            self._file.close()
+            self._part.unlink(missing_ok=True)

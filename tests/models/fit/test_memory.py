@@ -1,0 +1,75 @@
+"""The memory plan against what is alive: counted over every tensor, at full size on the meta device, and on CUDA."""
+
+import pytest
+import torch
+
+from stvsr_cli.models.contract import Request
+from stvsr_cli.models.fit.memory import plan_memory
+from stvsr_cli.models.step import run_window
+from tests.benchmark import full_size
+from tests.benchmark.live_memory import peak_bytes, stage_peaks
+
+SYSTEMS = ("osdenhancer", "dloral", "diffst")
+META, CPU = torch.device("meta"), torch.device("cpu")
+TOLERANCE = 0.15
+
+
+def counted(model, size, device):
+    count, height, width, factor = size
+    frames = torch.rand(1, count, 3, height, width, device=device)
+    return stage_peaks(model, frames, Request(fps_factor=factor))
+
+
+def test_the_count_is_of_what_is_alive_and_of_nothing_else():
+    weight = torch.rand(1000, 1000)
+
+    def run():
+        first = torch.rand(1000, 1000) @ weight  # 8 MB, of which 4 stay
+        second = first.view(-1)[:10]  # no bytes of its own
+        first = None
+        third = torch.zeros(500_000)
+        return second, third
+
+    assert peak_bytes(run, [weight]) == 8_000_000
+
+
+@pytest.mark.parametrize("name", ["osdenhancer", "diffst"])
+def test_the_meta_device_counts_as_a_cpu_does(name):
+    size = (3, 16, 32, 2)
+    peaks = [
+        max(counted(full_size.build(name, "tiny", device, torch.float32), size, device).values())
+        for device in (META, CPU)
+    ]
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("dloral", (1, 128, 128, 1)),
+        ("diffst", (5, 64, 64, 2)),
+        pytest.param("dloral", (4, 192, 160, 2), marks=pytest.mark.slow),
+        pytest.param("diffst", (9, 128, 192, 2), marks=pytest.mark.slow),
+        pytest.param("osdenhancer", (5, 60, 90, 2), marks=pytest.mark.slow),
+        pytest.param("osdenhancer", (9, 90, 120, 2), marks=pytest.mark.slow),
+    ],
+)
+def test_the_estimate_at_full_size_is_near_what_is_alive(name, size, monkeypatch):
+    monkeypatch.setitem(full_size.COGVIDEOX_1_5_5B, "num_layers", 1)  # blocks run one after the other
+    model = full_size.build(name, "full", META, torch.bfloat16)
+    alive = max(counted(model, size, META).values())
+    assert model.window_bytes(*size) == pytest.approx(alive, rel=TOLERANCE)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_plan_holds_on_cuda(name):
+    device = torch.device("cuda")
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    model = full_size.build(name, "full", device, torch.bfloat16)
+    torch.cuda.reset_peak_memory_stats()
+    size = (9, 270, 480, 2)
+    run_window(model, torch.rand(1, size[0], 3, size[1], size[2], device=device), Request(fps_factor=size[3]))
+    used = torch.cuda.max_memory_allocated() - before
+    assert plan_memory(model, *size).total == pytest.approx(used, rel=TOLERANCE)

@@ -1,0 +1,272 @@
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stvsr_cli import Job, upscale
+from stvsr_cli.errors import InputError, OutputError, UsageError
+from stvsr_cli.job.plan import output_size
+from stvsr_cli.job.report import Loaded
+from stvsr_cli.media.write.encode import EncoderConfig
+from stvsr_cli.models import linear
+from stvsr_cli.pipeline.upscale import load, plan
+from stvsr_cli.weights.catalogue import ModelOptions
+from tests.clips import BUNNY, beep_times, flash_times, make_video, pattern, read_frames
+
+CPU = torch.device("cpu")
+LOSSLESS = EncoderConfig(crf=0, preset="ultrafast")
+QUICK = EncoderConfig(preset="ultrafast")
+
+
+def moving(count, width=48, height=32):
+    return [pattern(i, width, height) for i in range(count)]
+
+
+def job_of(source, target, **changes):
+    return Job(**{"input": source, "output": target, "model": "linear", "encoder": QUICK} | changes)
+
+
+def loaded_with(model):
+    return Loaded(model, CPU, torch.float32, 0.0)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001)])
+@pytest.mark.parametrize("count", [1, 2, 19])
+def test_frames_times_and_duration_are_exact(tmp_path, count, rate, factor):
+    source = make_video(tmp_path / "in.mp4", moving(count), rate=rate)
+    report = upscale(job_of(source, tmp_path / "out.mp4", fps_factor=factor))
+    pictures, times, _ = read_frames(tmp_path / "out.mp4")
+    assert (report.frames_in, report.frames_out) == (count, count * factor)
+    assert pictures[0].shape == (128, 192, 3)
+    assert times == [k / rate / factor for k in range(count * factor)]
+    assert report.output.duration_s == count / rate
+
+
+def test_variable_rate_is_halved_frame_by_frame(tmp_path):
+    stamps = [0, 10, 15, 40, 42, 90]
+    source = make_video(tmp_path / "in.mp4", moving(6), stamps=stamps, time_base=Fraction(1, 100))
+    upscale(job_of(source, tmp_path / "out.mp4"))
+    times = read_frames(tmp_path / "out.mp4")[1]
+    wanted = [Fraction(a + b, 200) for a, b in zip(stamps, stamps[1:], strict=False)]
+    assert times[0:11:2] == [Fraction(s, 100) for s in stamps]
+    assert times[1:10:2] == wanted
+
+
+def test_two_runs_agree_to_the_bit(tmp_path):
+    source = make_video(tmp_path / "in.mp4", moving(30), audio_s=1.0)
+    for name in ("a.mp4", "b.mp4"):
+        upscale(job_of(source, tmp_path / name, seed=3))
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("changes", [{"window": 3, "overlap": 2}, {"batch": 3, "window": 4}, {"tile": 24}])
+def test_windows_tiles_and_batches_do_not_show(tmp_path, changes):
+    source = make_video(tmp_path / "in.mp4", moving(11))
+    upscale(job_of(source, tmp_path / "whole.mp4", window=20, encoder=LOSSLESS))
+    upscale(job_of(source, tmp_path / "parts.mp4", encoder=LOSSLESS, **changes))
+    whole, parts = (np.stack(read_frames(tmp_path / n)[0]).astype(int) for n in ("whole.mp4", "parts.mp4"))
+    assert whole.shape == parts.shape
+    assert abs(whole - parts).max() <= 2
+
+
+def two_shots(path):
+    dark = [np.full((32, 48, 3), 30, np.uint8)] * 8
+    light = [np.full((32, 48, 3), 220, np.uint8)] * 8
+    return make_video(path, dark + light)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_no_frame_is_made_across_a_cut(tmp_path, factor):
+    report = upscale(job_of(two_shots(tmp_path / "in.mp4"), tmp_path / "out.mp4", fps_factor=factor))
+    levels = [picture.mean() for picture in read_frames(tmp_path / "out.mp4")[0]]
+    assert report.num_shots == 2 and len(levels) == 16 * factor
+    assert max(levels[: 8 * factor]) < 40 and min(levels[8 * factor :]) > 210
+
+
+def test_ignoring_cuts_blends_across_them(tmp_path):
+    report = upscale(job_of(two_shots(tmp_path / "in.mp4"), tmp_path / "out.mp4", cuts="ignore"))
+    levels = [picture.mean() for picture in read_frames(tmp_path / "out.mp4")[0]]
+    assert report.num_shots == 1 and len(levels) == 32
+    assert 100 < levels[15] < 150
+
+
+def test_flash_and_beep_stay_together(tmp_path):
+    pictures = [np.full((32, 48, 3), 255 if i in (10, 40) else 0, np.uint8) for i in range(50)]
+    source = make_video(tmp_path / "in.mp4", pictures, audio_s=2.0, beeps_s=(0.4, 1.6))
+    upscale(job_of(source, tmp_path / "out.mp4", cuts="ignore"))
+    flashes, beeps = flash_times(tmp_path / "out.mp4"), beep_times(tmp_path / "out.mp4")
+    assert len(flashes) == len(beeps) == 2
+    assert all(abs(f - b) <= 1 / 50 + 1e-3 for f, b in zip(flashes, beeps, strict=True))
+
+
+def test_a_part_comes_with_its_own_moments(tmp_path):
+    source = make_video(tmp_path / "in.mp4", moving(50), audio_s=2.0)
+    report = upscale(job_of(source, tmp_path / "out.mp4", start=Fraction(1, 2), end=Fraction(1)))
+    times = read_frames(tmp_path / "out.mp4")[1]
+    assert report.frames_out in (24, 26) and times[0] == 0
+    assert abs(report.output.duration_s - Fraction(1, 2)) <= Fraction(1, 25)
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({}, (196, 132)),
+        ({"scale": Fraction(3, 2)}, (74, 50)),
+        ({"scale": Fraction(1)}, (50, 34)),
+        ({"width": 100}, (100, 68)),
+        ({"height": 100}, (148, 100)),
+    ],
+)
+def test_output_sizes_are_even_and_keep_the_aspect(tmp_path, changes, size):
+    source = make_video(tmp_path / "in.mkv", moving(2, 49, 33), pix_fmt="yuv444p")
+    report = upscale(job_of(source, tmp_path / "out.mkv", fps_factor=1, **changes))
+    assert (report.output.width, report.output.height) == size
+
+
+@pytest.mark.parametrize("changes", [{"width": 500}, {"height": 10}])
+def test_sizes_beyond_the_model_are_refused(tmp_path, changes):
+    source = make_video(tmp_path / "in.mp4", moving(1))
+    with pytest.raises(UsageError, match="cannot be enlarged"):
+        upscale(job_of(source, tmp_path / "out.mp4", **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fps_factor": 3},
+        {"scale": Fraction(5)},
+        {"scale": Fraction(2), "width": 100},
+        {"cuts": "maybe"},
+        {"detail": 1.5},
+        {"start": Fraction(2), "end": Fraction(1)},
+        {"batch": 0},
+        {"tile": -1},
+    ],
+)
+def test_jobs_that_make_no_sense_are_refused(changes):
+    with pytest.raises(UsageError):
+        job_of(Path("in.mp4"), Path("out.mp4"), **changes)
+
+
+@pytest.mark.parametrize("changes", [{"options": ModelOptions(prompt="a cat")}, {"detail": 0.5}])
+def test_options_of_other_models_are_refused(tmp_path, changes):
+    source = make_video(tmp_path / "in.mp4", moving(1))
+    with pytest.raises(UsageError, match="means nothing"):
+        upscale(job_of(source, tmp_path / "out.mp4", **changes))
+
+
+def test_ten_bit_stays_ten_bit(tmp_path):
+    source = make_video(tmp_path / "in.mkv", moving(3), pix_fmt="yuv420p10le", codec="ffv1")
+    report = upscale(job_of(source, tmp_path / "out.mkv"))
+    assert report.output.bit_depth == 10
+
+
+class Failing(linear.LinearModel):
+    """Fails in its second window."""
+
+    def __init__(self, error):
+        super().__init__(CPU)
+        self.calls, self.error = 0, error
+
+    def denoise(self, latent, condition, request):
+        self.calls += 1
+        if self.calls == 2:
+            raise self.error
+        return latent
+
+
+@pytest.mark.parametrize("error", [ValueError("broken model"), KeyboardInterrupt()])
+def test_a_failure_reaches_the_caller_and_leaves_nothing(tmp_path, error):
+    source = make_video(tmp_path / "in.mp4", moving(40))
+    before = threading.active_count()
+    with pytest.raises(type(error)):
+        upscale(job_of(source, tmp_path / "out.mp4"), loaded=loaded_with(Failing(error)))
+    assert threading.active_count() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_an_encoder_that_fails_is_an_output_error(tmp_path):
+    source = make_video(tmp_path / "in.mp4", moving(30))
+    before = threading.active_count()
+    with pytest.raises(OutputError):
+        upscale(job_of(source, tmp_path / "out.mp4", encoder=EncoderConfig(options=(("profile", "baseless"),))))
+    assert threading.active_count() == before
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_memory_that_runs_out_once_changes_nothing(tmp_path):
+    source = make_video(tmp_path / "in.mp4", moving(12))
+    upscale(job_of(source, tmp_path / "a.mp4"))
+    upscale(job_of(source, tmp_path / "b.mp4", batch=2), loaded=loaded_with(Failing(torch.OutOfMemoryError("no more"))))
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_threads_end_and_progress_counts_up(tmp_path):
+    source = make_video(tmp_path / "in.mp4", moving(12))
+    seen, before = [], threading.active_count()
+    report = upscale(job_of(source, tmp_path / "out.mp4"), progress=seen.append)
+    assert threading.active_count() == before
+    assert [p.phase for p in seen] == ["load", *["upscale"] * 24, "finish"]
+    assert [p.done for p in seen[1:-1]] == list(range(1, 25))
+    assert seen[-1].total == 24 and seen[-1].eta_s == 0
+    assert report.peak_bytes > 0 and report.seconds["total"] >= report.seconds["model"] > 0
+
+
+def test_decoding_stays_only_a_little_ahead(tmp_path, monkeypatch):
+    from stvsr_cli.engine import local as run
+
+    read = 0
+
+    def counting(*args, **options):
+        nonlocal read
+        for frame in decode(*args, **options):
+            read += 1
+            yield frame
+
+    decode = run.decode
+    monkeypatch.setattr(run, "decode", counting)
+    source = make_video(tmp_path / "in.mp4", moving(120))
+    ahead = []
+    upscale(
+        job_of(source, tmp_path / "out.mp4", fps_factor=1, window=4),
+        progress=lambda p: ahead.append(read - p.done) if p.phase == "upscale" else None,
+    )
+    assert len(ahead) == 120 and max(ahead) <= 4 + 1 + run.AHEAD + 4
+
+
+def test_bad_paths_are_found_before_the_model_is_loaded(tmp_path):
+    source = make_video(tmp_path / "in.mp4", moving(1))
+    with pytest.raises(InputError):
+        upscale(job_of(tmp_path / "none.mp4", tmp_path / "out.mp4", model="no such model"))
+    with pytest.raises(OutputError):
+        upscale(job_of(source, tmp_path / "none" / "out.mp4", model="no such model"))
+    with pytest.raises(OutputError, match="input itself"):
+        upscale(job_of(source, source, overwrite=True))
+
+
+class Hungry(linear.LinearModel):
+    """Needs a known number of bytes for each input pixel."""
+
+    def window_bytes(self, num_frames, height_px, width_px, fps_factor):
+        return height_px * width_px
+
+
+@pytest.mark.parametrize(("usable", "tiled"), [(320 * 180, 0), (320 * 180 - 1, 168), (140 * 140, 128), (1, 128)])
+def test_tiles_are_planned_by_the_memory_there_is(monkeypatch, usable, tiled):
+    monkeypatch.setattr("stvsr_cli.pipeline.upscale.usable_bytes", lambda device, waiting=0: usable)
+    planned = plan(job_of(BUNNY, Path("out.mp4")), loaded_with(Hungry(CPU)))
+    assert planned.tile.size_px == tiled
+    whole = plan(job_of(BUNNY, Path("out.mp4"), tile=0), loaded_with(Hungry(CPU)))
+    assert whole.num_tiles == 1
+
+
+def test_a_plan_says_what_will_come(tmp_path):
+    job = job_of(BUNNY, tmp_path / "out.mp4", fps_factor=4, window=10, overlap=2)
+    planned = plan(job, load(job))
+    assert (planned.width, planned.height, planned.num_frames) == (1280, 720, 200)
+    assert planned.rate == 100 and planned.num_windows == 6
+    assert output_size(planned.info, job) == (1280, 720)

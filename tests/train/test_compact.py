@@ -1,0 +1,168 @@
+"""The stages of the compact model: each runs, trains its own part, and hands on to the next."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.target import TargetedNetwork
+from stvsr_cli.models.layers.silence import silence
+from stvsr_cli.train import run
+from stvsr_cli.train.compact import STAGES
+from stvsr_cli.train.critic import Critic, critic_losses
+from stvsr_cli.train.losses import PERIOD_PX, gradient_error, grid_error, off_grid
+from stvsr_cli.train.motion import warped_change
+from stvsr_cli.train.samples import Batch
+from tests.train.test_train import cache, sources
+
+__all__ = ["cache", "sources"]
+
+LOSSES = {
+    "autoencoder": "{ pixel = 1.0, spread = 0.1 }",
+    "flow": "{ flow = 1.0, between = 1.0 }",
+    "diffusion": "{ velocity = 1.0 }",
+    "one_step": "{ pixel = 1.0, between = 0.3, latent = 0.1 }",
+    "temporal": "{ pixel = 1.0, temporal = 1.0 }",
+    "detail": "{ pixel = 1.0, adversarial = 0.1, critic = 1.0 }",
+    "decoder": "{ pixel = 1.0, temporal = 0.5 }",
+}
+PARTS = {
+    "autoencoder": {"target"}, "flow": {"flow", "aggregation"}, "diffusion": {"denoiser", "guidance"},
+    "one_step": {"aggregation", "encoder", "denoiser", "decoder", "guidance"}, "temporal": {"denoiser"},
+    "detail": {"expert", "critic"}, "decoder": {"decoder"},
+}  # fmt: skip
+
+
+def write(folder: Path, stage: str, before: str | None, steps: int) -> Path:
+    path = folder / f"{stage}.toml"
+    start = f'start_from = "{before}.safetensors"\n' if before else ""
+    path.write_text(
+        f'model = "compact"\nstage = "{stage}"\nsteps = {steps}\nbatch = 1\ncrop_px = 128\nkeyframes = 2\nwhole_px = 32\n'
+        f'precision = "fp32"\nwarmup_steps = 1\nsave_every = 100\nlosses = {LOSSES[stage]}\n{start}'
+        f'[data]\nsources = ["."]\nphoto_share = 0.0\n'
+    )
+    return path
+
+
+def test_the_stages_follow_each_other(sources: Path, cache: tuple[list[Path], Path], tmp_path: Path) -> None:
+    assert set(LOSSES) == set(STAGES)
+    before = None
+    for stage in STAGES:
+        run(write(tmp_path, stage, before, 3), data=sources, out=tmp_path, cache=cache[1])
+        if before:
+            old, new = (load_file(str(tmp_path / f"{name}.safetensors")) for name in (before, stage))
+            changed = {n.split(".")[0] for n in new if n in old and not torch.equal(old[n], new[n])}
+            assert changed <= PARTS[stage], stage
+            assert changed or stage == "detail", stage
+        before = stage
+
+
+def test_a_stage_that_draws_noise_resumes_exactly(
+    sources: Path, cache: tuple[list[Path], Path], tmp_path: Path
+) -> None:
+    config = write(tmp_path, "diffusion", None, 3)
+
+    def go(out: str, **options: object) -> None:
+        torch.manual_seed(0)
+        run(config, data=sources, out=tmp_path / out, cache=cache[1], **options)
+
+    go("whole")
+    go("parts", max_minutes=0.0)
+    go("parts", resume=True)
+    whole, parts = (load_file(str(tmp_path / name / "diffusion.safetensors")) for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_perfect_velocity_has_no_error() -> None:
+    """With a denoiser that returns what was asked for, the error is zero; with zeros it is the velocity's power."""
+    torch.manual_seed(0)
+    network = TargetedNetwork(CompactConfig())
+    silence(network.denoiser.leave)
+    low, high = torch.rand(2, 2, 3, 32, 32), torch.rand(2, 3, 3, 128, 128)
+    init = network.initialise(low, 2)
+    error = network.velocity_error(high, init, low, torch.tensor([0, 999]))
+    with torch.no_grad():
+        clean = network.target.encode(high.flatten(0, 1)).unflatten(0, (2, 3))
+    power = (1.0 + float(clean[1].square().mean())) / 2  # noise alone at the first timestep, latent alone at the last
+    assert float(error.detach()) == pytest.approx(power, rel=0.1)  # the silent denoiser returns zeros
+
+
+def test_each_side_of_the_critics_losses_moves_its_own_side() -> None:
+    torch.manual_seed(0)
+    critic, output = Critic(8), torch.rand(1, 3, 3, 32, 32, requires_grad=True)
+    losses = critic_losses(critic, output, torch.rand(1, 3, 3, 32, 32))
+    (given,) = torch.autograd.grad(losses["adversarial"], output, retain_graph=True)
+    assert bool(given.any())
+    assert (
+        torch.autograd.grad(losses["adversarial"], list(critic.parameters()), retain_graph=True, allow_unused=True)[0]
+        is None
+    )
+    assert torch.autograd.grad(losses["critic"], output, retain_graph=True, allow_unused=True)[0] is None
+    losses["critic"].backward()
+    assert all(p.grad is not None for p in critic.parameters())
+
+
+def test_the_critic_learns_to_tell_noise_from_flat() -> None:
+    torch.manual_seed(0)
+    critic = Critic(8)
+    optimiser = torch.optim.Adam(critic.parameters(), lr=1e-2)
+    flat, noise = torch.full((1, 3, 3, 32, 32), 0.5), torch.rand(1, 3, 3, 32, 32)
+    for _ in range(40):
+        loss = critic_losses(critic, flat, noise)["critic"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    critic.eval()
+    assert isinstance(critic.layers[-1], nn.Conv3d)
+    with torch.no_grad():
+        assert float((critic(noise) - critic(flat)).mean()) > 1
+
+
+def test_features_see_every_place_on_the_outputs_grid_and_the_same_of_both() -> None:
+    rows = torch.arange(24.0).view(24, 1).expand(24, 32)
+    columns = torch.arange(32.0).view(1, 32).expand(24, 32)
+    places = torch.stack([rows, columns])
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(400):
+        a, b = off_grid(places, places + 100)
+        assert a.shape == (2, 24 - PERIOD_PX, 32 - PERIOD_PX) and torch.equal(a + 100, b)
+        seen.add((int(a[0, 0, 0]), int(a[1, 0, 0])))
+    assert len(seen) > 0.9 * PERIOD_PX**2
+
+
+def test_change_along_the_motion_costs_where_the_output_stands_still() -> None:
+    torch.manual_seed(0)
+    picture = torch.nn.functional.avg_pool2d(torch.rand(1, 3, 96, 112), 5, 1, 2)
+    high = torch.stack([picture[..., 16:80, 24 - 4 * t : 88 - 4 * t] for t in range(5)], 1)  # to the right
+    flow = torch.zeros(1, 2, 2, 2, 16, 16)
+    flow[:, :, 0, 0], flow[:, :, 1, 0] = 2.0, -2.0  # in low pixels, from keyframe to keyframe
+    batch = Batch(torch.zeros(1, 3, 3, 16, 16), high, flow, 2)
+    still = high[:, :1].expand_as(high)
+    assert float(warped_change(still, batch, 4)) > 10 * float(warped_change(high, batch, 4))
+
+
+def test_the_strength_of_gradients_sees_blur_and_not_where_an_edge_lies() -> None:
+    edge = torch.zeros(1, 1, 16, 32)
+    edge[..., 12:] = 1.0
+    moved = edge.roll(1, -1)
+    moved[..., 0] = 0.0
+    blurred = torch.nn.functional.avg_pool2d(edge, (1, 3), 1, (0, 1), count_include_pad=False)
+    texture = torch.rand(1, 1, 16, 32, generator=torch.Generator().manual_seed(0))
+    flat = torch.nn.functional.avg_pool2d(texture, 3, 1, 1, count_include_pad=False)
+    assert gradient_error(edge, edge) == 0
+    assert gradient_error(edge, moved) < 1e-6
+    assert gradient_error(texture, flat) > 0.1 > gradient_error(edge, blurred)
+
+
+def test_a_pattern_of_the_grid_is_told_from_what_does_not_repeat() -> None:
+    target = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    stripes = 0.1 * (torch.arange(64) % PERIOD_PX == 0).float().expand(2, 3, 64, 64)
+    assert grid_error(target, target) == 0
+    assert grid_error(target + 0.5, target) < 1e-6
+    assert grid_error(target + stripes, target) == pytest.approx(0.1 * 2 * 7 / 64, rel=1e-3)
+    assert grid_error(target + noise, target) < 0.02
