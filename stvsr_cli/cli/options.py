@@ -159,6 +159,14 @@ SegmentFrames = Annotated[
     typer.Option(min=1, help="Output frames after which what is made is kept for --resume.", rich_help_panel=RUN),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.", rich_help_panel=RUN)]
+KeepRecord = Annotated[
+    bool,
+    typer.Option(
+        "--record/--no-record",
+        help="Say in OUTPUT's metadata how it was made: version, model, weights, options.",
+        rich_help_panel=RUN,
+    ),
+]
 AllowUrl = Annotated[
     bool, typer.Option("--allow-url", help="Read INPUT even if it is no local file.", rich_help_panel=RUN)
 ]

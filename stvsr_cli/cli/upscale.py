@@ -70,6 +70,7 @@ def upscale(
     resume: opt.Resume = "auto",
     segment_frames: opt.SegmentFrames = 240,
     overwrite: opt.Overwrite = False,
+    record: opt.KeepRecord = True,
     allow_url: opt.AllowUrl = False,
     max_pixels: opt.MaxPixels = 1 << 26,
     stall_timeout: opt.StallTimeout = None,
@@ -103,7 +104,7 @@ def upscale(
         options = parse_options(encoder_option or [])
         job = Job(
             input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
-            resume=resume, segment_frames=segment_frames, stall_timeout_s=stall_timeout,
+            resume=resume, record=record, segment_frames=segment_frames, stall_timeout_s=stall_timeout,
             check_space=space_check, deinterlace=deinterlace, max_pixels=max_pixels,
             scale=parse_scale(scale), width=width, height=height, fps_factor=fps_factor, cuts=cuts,
             start=parse_time(start, "--start"), end=parse_time(end, "--end"),

@@ -1,12 +1,10 @@
 """Manifests: what a run was given, which segments it has finished, and where to go on after each."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from stvsr_cli.durable.segments import Segment
 from stvsr_cli.errors import UsageError
@@ -94,18 +92,3 @@ def fingerprint(paths: Iterable[Path], sha256: Callable[[Path], str]) -> str:
         for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
             digest.update(bytes.fromhex(sha256(file)))
     return digest.hexdigest()[:16]
-
-
-def described(configuration: Any, leave: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The fields of a dataclass, and of dataclasses in it, as text by name; without those in `leave`."""
-    found: dict[str, str] = {}
-    for entry in dataclasses.fields(configuration):
-        value = getattr(configuration, entry.name)
-        if entry.name in leave:
-            continue
-        if dataclasses.is_dataclass(value):
-            inner = described(value).items()
-            found |= {f"{entry.name} {name}": text for name, text in inner}
-        else:
-            found[entry.name] = str(value)
-    return found

@@ -14,6 +14,7 @@ from stvsr_cli.engine.stitch import Runner, upscale_shot
 from stvsr_cli.job.cutter import Point
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import Plan
+from stvsr_cli.job.record import record_of
 from stvsr_cli.job.report import Loaded, Progress, Report
 from stvsr_cli.job.timeline import Slot, slots
 from stvsr_cli.media.read.decode import Frame, Picture, decode
@@ -86,6 +87,7 @@ class Run:
             color=output_color(planned.info, planned.pix_fmt),
             start=job.start or 0 * planned.time_base,
             end=job.end,
+            record=record_of(job, self.loaded, tile_px=planned.tile.size_px) if job.record else None,
         )
 
     def report(self, output: VideoInfo, begin: float) -> Report:
@@ -213,7 +215,8 @@ class Run:
         size = (self.plan.height, self.plan.width)
         if frame.shape[-2:] != size:
             frame = functional.interpolate(frame[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
-        return from_rgb(frame[None], self.plan.pix_fmt, self.spec.color)[0]
+        color = output_color(self.plan.info, self.plan.pix_fmt)
+        return from_rgb(frame[None], self.plan.pix_fmt, color)[0]
 
     def _tell(self, phase: str) -> None:
         if self.progress is not None:

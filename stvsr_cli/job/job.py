@@ -71,6 +71,8 @@ class Job:
     """auto: go on where an earlier run ended; force: start over; never: keep no journal and go on with none."""
     segment_frames: int = 240
     """Output frames after which what is made is put on disk to stay, at the next window or shot."""
+    record: bool = True
+    """Whether the output's metadata says how it was made: version, model, weights, options."""
     deinterlace: str = "auto"
     """auto: what is found to be interlaced is deinterlaced; on: everything is; off: nothing."""
     max_pixels: int = MAX_PIXELS

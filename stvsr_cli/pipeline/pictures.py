@@ -8,11 +8,12 @@ from functools import partial
 
 from stvsr_cli import __version__
 from stvsr_cli.durable.journal import MADE, Journal
-from stvsr_cli.durable.manifest import described, file_identity, files_identity
+from stvsr_cli.durable.manifest import file_identity, files_identity
 from stvsr_cli.durable.picture_segments import PictureSegment, are_whole
 from stvsr_cli.durable.recorder import Recorder
 from stvsr_cli.engine.local import Run
 from stvsr_cli.job.cutter import Cutter, Totals
+from stvsr_cli.job.described import described
 from stvsr_cli.job.disk import check_space
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import make_plan

@@ -10,12 +10,13 @@ import torch
 
 from stvsr_cli import __version__
 from stvsr_cli.durable.journal import Journal, settle
-from stvsr_cli.durable.manifest import described, file_identity, fingerprint
+from stvsr_cli.durable.manifest import file_identity, fingerprint
 from stvsr_cli.durable.recorder import Recorder
 from stvsr_cli.durable.segments import SegmentWriter
 from stvsr_cli.engine.local import Run
 from stvsr_cli.errors import StallError
 from stvsr_cli.job.cutter import Cutter, Totals
+from stvsr_cli.job.described import described
 from stvsr_cli.job.disk import check_space, warn_of_limits
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import Plan, make_plan
@@ -47,6 +48,7 @@ OUTSIDE = frozenset(
         "overwrite",
         "allow_url",
         "max_pixels",
+        "record",
         "resume",
         "check_space",
         "stall_timeout_s",
@@ -75,11 +77,9 @@ def load(job: Job) -> Loaded:
     model = load_model(
         entry, weights, device, dtype, options=job.options, detail=job.detail, between=between, fit=job.fit
     )
-    known = (
-        ""
-        if job.resume == "never"
-        else fingerprint([path for path in (weights, between) if path is not None], hashes().of)
-    )
+    known = ""
+    if weights is not None and (job.record or job.resume != "never"):
+        known = fingerprint([path for path in (weights, between) if path is not None], hashes().of)
     return Loaded(model, device, dtype, time.perf_counter() - begin, known)
 
 

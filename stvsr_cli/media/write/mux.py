@@ -17,6 +17,7 @@ import av.error
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.probe import ColorTags, VideoInfo, location, open_input
+from stvsr_cli.media.record import Record, sign
 from stvsr_cli.media.write.companions import Companions
 from stvsr_cli.media.write.encode import EncoderConfig, Packet, encoder_format, encoder_options, find_encoder, to_av
 from stvsr_cli.runtime import watchdog
@@ -59,6 +60,8 @@ class OutputSpec:
     """Seconds from the input's start at which the output begins."""
     end: Fraction | None = None
     """Seconds from the input's start at which the output ends."""
+    record: Record | None = None
+    """How it is made, for its metadata; None: nothing is said of that."""
 
 
 class OutputFile:
@@ -109,6 +112,7 @@ class OutputFile:
             self._stream = add_video(self._container, self.source, spec, self.encoder)
             self._companions = Companions(self.source, self._container, start=spec.start, end=spec.end)
             try:
+                sign(self._container.metadata, self._container.format.name, spec.record)
                 self._stream.codec_context.open()
                 self._container.start_encoding()
             except BaseException:

@@ -1,0 +1,80 @@
+"""A file says how it was made, where its container can, and no other file is taken for such a one."""
+
+import av
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stvsr_cli.job.job import Job
+from stvsr_cli.media.record import Record, parse_record, read_record, record_in, sign
+from stvsr_cli.media.write.encode import EncoderConfig
+from stvsr_cli.pipeline.upscale import upscale
+from tests.clips import make_video, pattern
+
+
+def clip(path, **more):
+    return make_video(path, [pattern(i, 32, 32) for i in range(3)], **more)
+
+
+def made(source, target, **changes):
+    codec = "libvpx-vp9" if target.suffix == ".webm" else "libx264"
+    options = {"model": "linear", "precision": "fp32", "encoder": EncoderConfig(codec=codec), **changes}
+    upscale(Job(input=source, output=target, **options))
+    return target
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".nut"])
+def test_the_record_comes_back_and_the_users_comment_stays(tmp_path, suffix):
+    source = clip(tmp_path / "in.mkv", metadata={"comment": "a day\nby the sea", "title": "Sea"})
+    target = made(source, tmp_path / f"out{suffix}", cuts="ignore", fps_factor=1)
+    record = read_record(target)
+    assert (record.model, record.weights, record.device, record.precision) == ("linear", "", "cpu", "float32")
+    assert record.options["cuts"] == "ignore" and record.options["fps_factor"] == "1"
+    assert "input" not in record.options and str(tmp_path) not in record.as_json()
+    with av.open(str(target)) as container:
+        tags = {name.lower(): value for name, value in container.metadata.items()}
+    assert tags["comment"].startswith("a day\nby the sea") and tags["title"] == "Sea"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_without_a_record_nothing_is_said_not_even_what_the_input_carried(tmp_path, suffix):
+    first = made(clip(tmp_path / "in.mkv"), tmp_path / f"first{suffix}")
+    assert read_record(first) is not None
+    second = made(first, tmp_path / f"second{suffix}", scale=1, record=False)
+    assert read_record(second) is None
+    with av.open(str(second)) as container:
+        assert "stvsr" not in str(container.metadata).lower().replace("stvsr-", "")
+
+
+def test_a_record_replaces_the_one_that_came_with_the_input(tmp_path):
+    first = made(clip(tmp_path / "in.mkv"), tmp_path / "first.mp4", scale=2)
+    second = made(first, tmp_path / "second.mp4", scale=1)
+    assert read_record(second).options["scale"] == "1"
+    with av.open(str(second)) as container:
+        assert container.metadata["comment"].count("stvsr ") == 1
+
+
+def test_files_of_others_carry_none(tmp_path):
+    (tmp_path / "notes.mp4").write_text("stvsr {}")
+    assert read_record(tmp_path / "notes.mp4") is None
+    assert read_record(tmp_path / "missing.mp4") is None
+    assert read_record(clip(tmp_path / "a.mkv", metadata={"STVSR": "{}", "comment": "stvsr is fine"})) is None
+
+
+words = st.dictionaries(st.text(min_size=1), st.text(), max_size=3)
+
+
+@given(st.builds(Record, version=st.text(), model=st.text(), weights=st.text(), device=st.text(), precision=st.text(),
+                 options=words), words, st.sampled_from(["mp4", "matroska", "avi", "mpegts"]))  # fmt: skip
+def test_any_record_survives_any_tags(record, tags, container):
+    tags = {name: text for name, text in tags.items() if name.upper() != "STVSR"}
+    sign(tags, container, record)
+    assert record_in(tags) == (None if container == "mpegts" else record)
+    sign(tags, container, None)
+    assert record_in(tags) is None
+
+
+@given(st.text())
+def test_any_text_is_a_record_or_none(text):
+    found = parse_record(text)
+    assert found is None or parse_record(found.as_json()) == found
