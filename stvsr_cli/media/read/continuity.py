@@ -8,6 +8,8 @@ import av
 import av.error
 from av.stream import Disposition
 
+from stvsr_cli.media.pyav import exact
+
 JUMP_BACK_S = 1
 """A step back by more starts the clock over; a smaller one is a fault of a single timestamp."""
 LOOK_AHEAD = 512
@@ -59,7 +61,7 @@ class ContinuedPackets(Iterator[av.Packet]):
         every = [*streams, video] if video is not None else [*streams]
         self._raw = container.demux(every)
         self._waiting: deque[av.Packet] = deque()
-        self._clocks = {stream.index: Continuity(stream.time_base or Fraction(1, 90000)) for stream in every}
+        self._clocks = {stream.index: Continuity(exact(stream.time_base) or Fraction(1, 90000)) for stream in every}
         self._video = None if video is None else self._clocks[video.index]
         self._video_index = None if video is None else video.index
         self._origin = origin

@@ -7,6 +7,7 @@ from pathlib import Path
 import av.error
 
 from stvsr_cli.errors import InputError
+from stvsr_cli.media.pyav import exact
 from stvsr_cli.media.read.probe import open_input
 
 
@@ -34,6 +35,6 @@ def measure(path: Path) -> Measure:
                     stamps.append((packet.pts, packet.duration or 0))
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{path} breaks off: {error}.", hint="Make it again.") from error
-        base = stream.time_base or Fraction(1)
+        base = exact(stream.time_base) or Fraction(1)
         length = max(p + d for p, d in stamps) - min(p for p, _ in stamps) if stamps else 0
         return Measure(stream.width, stream.height, len(stamps), length * base)

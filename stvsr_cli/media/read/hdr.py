@@ -3,10 +3,11 @@
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import cast
 
 import av
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import Type
+
+from stvsr_cli.media.pyav import side_data
 
 MASTERING = struct.Struct("=22i")
 """AVMasteringDisplayMetadata: red, green, blue and white as x and y, least and most light, each a quotient; then
@@ -66,7 +67,7 @@ class Hdr:
 def read_hdr(frame: av.VideoFrame) -> Hdr | None:
     """Return the static metadata that comes with a frame; None without any."""
     points, least, most, light = None, Fraction(0), Fraction(0), None
-    for data in _side_data(frame):
+    for data in side_data(frame):
         if data.type == Type.MASTERING_DISPLAY_METADATA and data.buffer_size >= MASTERING.size:
             *numbers, has_points, has_light = MASTERING.unpack(bytes(data)[: MASTERING.size])
             quotients = [Fraction(n, d) if d else Fraction(0) for n, d in zip(numbers[::2], numbers[1::2], strict=True)]
@@ -79,10 +80,4 @@ def read_hdr(frame: av.VideoFrame) -> Hdr | None:
 
 def dynamic_kinds(frame: av.VideoFrame) -> list[str]:
     """Names of the metadata with a frame that cannot be passed on."""
-    return sorted({DYNAMIC[data.type.name] for data in _side_data(frame) if data.type.name in DYNAMIC})
-
-
-def _side_data(frame: av.VideoFrame) -> list[SideData]:
-    return cast(
-        list[SideData], list(frame.side_data)
-    )  # PyAV's container of it is typed as a mapping, and is a sequence
+    return sorted({DYNAMIC[data.type.name] for data in side_data(frame) if data.type.name in DYNAMIC})

@@ -7,13 +7,13 @@ import struct
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
 
 import av
 import av.error
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import Type
 
 from stvsr_cli.errors import InputError
+from stvsr_cli.media.pyav import exact, open_lenient, side_data
 from stvsr_cli.media.read.hdr import Hdr, read_hdr
 from stvsr_cli.media.read.siting import DEFAULT, read_siting
 
@@ -23,6 +23,7 @@ MATRIX_BT709, MATRIX_BT601 = 1, 6
 RANGE_LIMITED, RANGE_FULL = 1, 2
 HIGH_DEFINITION_PX = 720
 URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*:(//)?[^\\]")
+DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 COLLAPSED = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*):/(?!/)")
 """A URL that has been a `Path`, which makes one slash of two."""
 FORMATS_READ = (
@@ -188,7 +189,7 @@ def open_input(path: Path | str, *, remote: bool = False) -> "av.container.Input
     if not remote:
         options["protocol_whitelist"] = LOCAL_PROTOCOLS
     try:
-        return av.open(location(path, remote=remote), "r", container_options=options, metadata_errors="replace")
+        return open_lenient(location(path, remote=remote), options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         refused = isinstance(error, av.error.ArgumentError)
         reason = "" if refused else f": {getattr(error, 'strerror', None) or error}"
@@ -265,12 +266,13 @@ def describe(
 ) -> VideoInfo:
     """Describe an open file's video by its headers and its first frame."""
     context = stream.codec_context
-    time_base = stream.time_base or Fraction(1, 90000)
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    time_base = exact(stream.time_base) or Fraction(1, 90000)
+    rate = exact(stream.average_rate) or exact(stream.guessed_rate) or Fraction(25)
     start = stream.start_time if stream.start_time is not None else (first.pts or 0)
     duration = stream.duration
     if duration is None and container.duration is not None:
-        duration = int(Fraction(container.duration, av.time_base) / time_base)
+        whole = Fraction(container.duration, av.time_base)
+        duration = int(min(whole, _tagged_duration(stream) or whole) / time_base)
     num_frames = stream.frames or (round(duration * time_base * rate) if duration else None)
     components = first.format.components
     full = first.format.name.startswith("yuvj")
@@ -281,7 +283,7 @@ def describe(
         stream_index=stream.index,
         width=first.width,
         height=first.height,
-        sample_aspect_ratio=stream.sample_aspect_ratio or Fraction(1),
+        sample_aspect_ratio=exact(stream.sample_aspect_ratio) or Fraction(1),
         rotation=int(first.rotation),
         time_base=time_base,
         average_rate=rate,
@@ -306,9 +308,15 @@ def describe(
     )
 
 
+def _tagged_duration(stream: av.VideoStream) -> Fraction | None:
+    """Seconds by the tag that Matroska's writers give a stream, where the container knows only its longest stream's."""
+    found = DURATION_TAG.fullmatch(stream.metadata.get("DURATION", ""))
+    return None if found is None else int(found[1]) * 3600 + int(found[2]) * 60 + Fraction(found[3])
+
+
 def _display(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """The display matrix that comes with a frame, without its shift, which counts in pixels of this size."""
-    for data in cast(list[SideData], list(frame.side_data)):
+    for data in side_data(frame):
         if data.type == Type.DISPLAYMATRIX and data.buffer_size >= DISPLAY_MATRIX.size:
             matrix = DISPLAY_MATRIX.unpack(bytes(data)[: DISPLAY_MATRIX.size])
             return (*matrix[:6], 0, 0, matrix[8])

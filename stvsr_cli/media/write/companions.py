@@ -12,6 +12,7 @@ import av.error
 from av.audio.stream import AudioStream
 from av.stream import Disposition
 
+from stvsr_cli.media.pyav import exact
 from stvsr_cli.media.read.continuity import ContinuedPackets
 from stvsr_cli.media.read.probe import VideoInfo, location, open_input
 from stvsr_cli.media.write.streams import AUDIO_CODEC, COVERS, DEFAULT_AUDIO_CODEC, TEXT_CODEC, Plan, plan_streams
@@ -209,7 +210,7 @@ class _Route:
 
     def send(self, packet: av.Packet, offset: int, output: "av.container.OutputContainer") -> None:
         """Write a packet, `offset` ticks earlier."""
-        base = self.stream.time_base or packet.time_base
+        base = exact(self.stream.time_base) or exact(packet.time_base) or Fraction(1)
         shown = packet.pts if packet.pts is not None else packet.dts
         read = packet.dts if packet.dts is not None else packet.pts
         if shown is None or read is None:
@@ -312,7 +313,7 @@ def _copy_metadata(
     output.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in skip})
     chapters = []
     for chapter in source.chapters():
-        base = cast(Fraction, chapter["time_base"])
+        base = exact(chapter["time_base"]) or Fraction(1)
         begin, finish = chapter["start"] * base - origin, chapter["end"] * base - origin
         if finish <= 0 or (length is not None and begin >= length):
             continue

@@ -15,6 +15,7 @@ import av
 import av.error
 
 from stvsr_cli.errors import OutputError
+from stvsr_cli.media.pyav import exact
 from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.probe import ColorTags, VideoInfo, location, open_input
 from stvsr_cli.media.record import Record, sign
@@ -226,7 +227,7 @@ class OutputFile:
         with open_input(self._part) as container:
             stream = container.streams.video[0]
             stamps = [p.pts for p in container.demux(stream) if p.pts is not None]
-            base = stream.time_base or Fraction(1)
+            base = exact(stream.time_base) or Fraction(1)
         if len(stamps) != self._count:
             raise OutputError(
                 f"{self.target} holds {len(stamps)} frames instead of {self._count}.",

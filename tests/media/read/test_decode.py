@@ -13,7 +13,6 @@ import av
 import numpy as np
 import pytest
 
-from stvsr_cli.color.convert import to_rgb
 from stvsr_cli.errors import InputError
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.probe import probe
@@ -78,39 +77,6 @@ def test_other_pixel_formats_become_planar(tmp_path: Path, pix_fmt: str, codec: 
     assert picture.pix_fmt == target
     assert picture.planes[0].shape == (48, 64)
     assert picture.color.is_full_range == (pix_fmt in ("rgb24", "rgba", "yuvj420p"))
-
-
-@pytest.mark.parametrize(
-    ("pix_fmt", "codec", "color"),
-    [("rgba", "png", None), ("ya8", "png", None), ("gbrap12le", "ffv1", None), ("yuva444p", "ffv1", (1, 1)),
-     ("yuva420p", "ffv1", (5, 1)), ("yuva422p10le", "ffv1", (1, 2)), ("yuva444p10le", "prores_ks", (1, 1))],
-)  # fmt: skip
-def test_transparency_is_laid_over_black(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, pix_fmt: str, codec: str, color: tuple[int, int] | None
-) -> None:
-    shown = (160, 160, 160) if pix_fmt == "ya8" else (230, 120, 40)
-    path, size = (
-        tmp_path / "a.mov" if codec != "ffv1" else tmp_path / "a.mkv",
-        (19, 33) if codec == "ffv1" else (32, 48),
-    )
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width = size
-        stream.pix_fmt = pix_fmt
-        rgba = np.full((*size, 4), 128, np.uint8)
-        rgba[..., :3] = shown
-        frame = av.VideoFrame.from_ndarray(rgba, format="rgba")
-        if color is not None:
-            stream.codec_context.colorspace, stream.codec_context.color_range = color
-            frame = frame.reformat(format=pix_fmt, dst_colorspace=color[0], dst_color_range=color[1], threads=1)
-            frame.colorspace, frame.color_range = color
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    picture = next(decode(probe(path))).picture
-    rgb = to_rgb([picture])[0].numpy()
-    assert rgb.shape == (3, *size)
-    assert np.abs(rgb - np.array(shown).reshape(3, 1, 1) / 255 * 128 / 255).max() < 0.02
-    assert caplog.text.count("laid over black") == 1
 
 
 def test_rotation_and_aspect_are_read(tmp_path: Path) -> None:

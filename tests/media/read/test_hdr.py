@@ -68,7 +68,7 @@ def test_dynamic_metadata_is_said_to_be_dropped(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rpu = SimpleNamespace(type=Type.DOVI_RPU_BUFFER, buffer_size=0)
-    monkeypatch.setattr("stvsr_cli.media.read.hdr._side_data", lambda frame: [rpu])
+    monkeypatch.setattr("stvsr_cli.media.read.hdr.side_data", lambda frame: [rpu])
     assert sum(1 for _ in decode(probe(BUNNY))) == 50
     assert caplog.text.count("Dolby Vision metadata is dropped") == 1
 
