@@ -19,7 +19,7 @@ WITHIN = {
     "models.fit": {"models.contract", "models.fit"},
     "models.linear": {"models.contract"},
     "models.interpolation": {"models.contract", "models.step", "models.linear", "models.compact"},
-    "media.read": {"media.read", "media.images", "media.y4m"},
+    "media.read": {"media.read", "media.images", "media.pyav", "media.y4m"},
     "job.windows": set(),
     "job.timeline": set(),
 }
