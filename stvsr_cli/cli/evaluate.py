@@ -1,7 +1,6 @@
 """`stvsr evaluate`: measure a model on clips that it was not trained on."""
 
 import re
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,10 +50,10 @@ def evaluate(
             raise UsageError(f"evaluation needs {error.name}.", hint="pip install 'stvsr[train]'.") from error
         import torch
 
+        from stvsr_cli.models.catalogue import find_model
         from stvsr_cli.models.fit.device import pick_device
-        from stvsr_cli.models.registry import load_model
+        from stvsr_cli.models.registry import load_model, load_with
         from stvsr_cli.quality.features import Perceptual
-        from stvsr_cli.weights.catalogue import find_model
         from stvsr_cli.weights.places import find_weights
 
         types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -65,8 +64,7 @@ def evaluate(
         entry, place = find_model(model), pick_device(device)
         found = weights if weights is not None or not entry.has_weights else find_weights(model)
         if setting:
-            loader = import_module(f"stvsr_cli.models.{model}").load
-            loaded = loader(found, place, types[precision], **_settings(setting))
+            loaded = load_with(entry, found, place, types[precision], _settings(setting))
         else:
             loaded = load_model(entry, found, place, types[precision], detail=detail)
         excerpt = evaluation.Excerpt(keyframes=keyframes, crop_px=crop, fps_factor=fps_factor)

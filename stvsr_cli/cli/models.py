@@ -10,7 +10,7 @@ from stvsr_cli.cli.failures import reported
 from stvsr_cli.cli.progress import displayed
 
 if TYPE_CHECKING:
-    from stvsr_cli.weights.catalogue import ModelEntry
+    from stvsr_cli.models.entry import ModelEntry
 
 app = typer.Typer(help="List models; fetch, find and check their weights.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ def list_models() -> None:
 
     A table on a terminal; elsewhere a line each, with tabs between.
     """
-    from stvsr_cli.weights.catalogue import MODELS
+    from stvsr_cli.models.catalogue import MODELS
 
     rows = [_row(entry) for entry in MODELS.values()]
     if not _on_terminal():
@@ -46,21 +46,20 @@ def list_models() -> None:
 def show(name: Name) -> None:
     """Say what a model is: its licence, its options, its weights and how to get them."""
     with displayed("none", 0), reported(traceback=False):
-        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.models.catalogue import find_model
         from stvsr_cli.weights.hub import fetched_commit
         from stvsr_cli.weights.places import lacking, own_folder
 
         entry = find_model(name)
-        options = sorted(entry.options) + (["detail"] if entry.takes_detail else [])
         typer.echo(f"{entry.name}: {entry.summary}")
         for title, text in list(zip(COLUMNS, _row(entry), strict=True))[1:]:
             typer.echo(f"{title:<10}  {text}")
-        typer.echo(f"{'options':<10}  {', '.join('--' + o.replace('_', '-') for o in options) or 'none'}")
+        typer.echo(f"{'options':<10}  {', '.join(entry.flags) or 'none'}")
         if not entry.has_weights:
             return
         folder = _weights_of(entry)
         typer.echo(f"{'folder':<10}  {folder or own_folder(name)}")
-        if folder and (commit := fetched_commit(entry, folder)):
+        if folder and entry.source and (commit := fetched_commit(folder / entry.source.folder)):
             typer.echo(f"{'fetched':<10}  {commit}")
         missing = entry.needs if folder is None else lacking(folder, entry.needs)
         for need in missing:
@@ -73,7 +72,7 @@ def show(name: Name) -> None:
 def path(name: Name) -> None:
     """Print the folder that holds a model's weights."""
     with displayed("none", 0), reported(traceback=False):
-        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.models.catalogue import find_model
         from stvsr_cli.weights.places import find_weights
 
         entry = find_model(name)
@@ -84,7 +83,7 @@ def path(name: Name) -> None:
 def verify(name: Name) -> None:
     """Check a model's weights against their checksums."""
     with displayed("none", 0), reported(traceback=False):
-        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.models.catalogue import find_model
         from stvsr_cli.weights.places import find_weights
         from stvsr_cli.weights.places import verify as check
 
@@ -100,18 +99,21 @@ def pull(
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch, instead of the model's own.")] = None,
     repo: Annotated[str | None, typer.Option(help="OWNER/NAME of another repository with the same files.")] = None,
 ) -> None:
-    """Fetch a model's weights from the Hugging Face hub; a broken transfer goes on where it stopped."""
+    """Fetch a model's weights from the Hugging Face hub, by way of its cache: what is there is not fetched again."""
     with displayed("none", 1), reported(traceback=False):
         from huggingface_hub.utils import disable_progress_bars
 
-        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.errors import ModelError
+        from stvsr_cli.models.catalogue import find_model
         from stvsr_cli.weights.hub import pull as fetch
         from stvsr_cli.weights.places import lacking, own_folder
 
         if not sys.stderr.isatty():
             disable_progress_bars()
         entry = find_model(name)
-        fetched = fetch(entry, revision=revision, repo=repo)
+        if entry.source is None:
+            raise ModelError(f"there is nothing to fetch for {name}.", hint=f"{entry.by_hand or 'It has no weights'}.")
+        fetched = fetch(name, entry.source, revision=revision, repo=repo)
         typer.echo(
             f"{fetched.folder}: {fetched.num_files} files, {_size(fetched.num_bytes)}, all checked, "
             f"of commit {fetched.commit}"
@@ -128,8 +130,8 @@ def import_weights(
     """Convert DLoRAL's model.pkl to safetensors, once, where it is found; nothing in the pickle is run."""
     with displayed("none", 0), reported(traceback=False):
         from stvsr_cli.errors import ModelError, OutputError
+        from stvsr_cli.models.catalogue import find_model
         from stvsr_cli.models.dloral import convert, read_checkpoint
-        from stvsr_cli.weights.catalogue import find_model
         from stvsr_cli.weights.hashes import sha256
         from stvsr_cli.weights.places import add_sums, lacking, own_folder
 
@@ -159,7 +161,7 @@ def remove(
     """Remove a model's fetched and imported weights; what came with the program stays."""
     with displayed("none", 0), reported(traceback=False):
         from stvsr_cli.errors import UsageError
-        from stvsr_cli.weights.catalogue import find_model
+        from stvsr_cli.models.catalogue import find_model
         from stvsr_cli.weights.places import own_folder
         from stvsr_cli.weights.places import remove as delete
 
@@ -169,7 +171,9 @@ def remove(
             if not sys.stdin.isatty():
                 raise UsageError(f"{folder} is not removed unasked.", hint="Give --yes.")
             typer.confirm(f"Remove {folder}?", abort=True)
-        typer.echo(f"{folder} is removed; {_size(delete(entry.name))} are free")
+        freed, shared = delete(entry.name)
+        kept = f"; {_size(shared)} are still in the Hugging Face cache (`hf cache ls`)" if shared else ""
+        typer.echo(f"{folder} is removed; {_size(freed)} are free{kept}")
 
 
 def _on_terminal() -> bool:

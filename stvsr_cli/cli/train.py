@@ -10,12 +10,6 @@ from stvsr_cli.cli.progress import displayed
 from stvsr_cli.errors import UsageError
 
 RECIPES = Path(__file__).parent.parent / "train" / "recipes"
-ORDER = {
-    "osdenhancer": ("one_step", "tc", "te", "decoder"),
-    "dloral": ("flow", "base", "consistency", "detail"),
-    "diffst": ("vae", "flow", "latent", "one_step"),
-}
-"""Stages by model, in the order in which they build on each other."""
 
 
 def train(
@@ -24,7 +18,7 @@ def train(
         str | None, typer.Argument(help="Stage to run: a TOML file, or MODEL/STAGE of the recipes that ship.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help=f"Run all stages of a model's small size in order: {', '.join(ORDER)}.")
+        str | None, typer.Option(help="Run all stages of a model's small size in order: see `stvsr models list`.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for weights, training state, log and pictures.")] = Path("runs"),
     cache: Annotated[
@@ -65,8 +59,7 @@ def _recipes(config: str | None, model: str | None) -> list[Path]:
     if config is not None:
         recipe = RECIPES / f"{config}.toml"
         return [recipe if recipe.is_file() else Path(config)]
-    if model not in ORDER:
-        raise UsageError(
-            f"--model {model!r} has no stages in a fixed order.", hint=f"Those that have: {', '.join(ORDER)}."
-        )
-    return [RECIPES / model / f"{stage}.toml" for stage in ORDER[model]]
+    from stvsr_cli.models.catalogue import find_model, training_of
+
+    entry = find_model(str(model))
+    return [RECIPES / entry.name / f"{stage}.toml" for stage in training_of(entry).stages]

@@ -90,9 +90,9 @@ def upscale(
         from stvsr_cli.batch.inputs import is_pattern
         from stvsr_cli.job.job import Job
         from stvsr_cli.media.write.encode import EncoderConfig
+        from stvsr_cli.models.entry import ModelOptions
         from stvsr_cli.models.fit.fit import Fit
         from stvsr_cli.pipeline.ends import EndsConfig, is_between
-        from stvsr_cli.weights.catalogue import ModelOptions
 
         if nice and hasattr(os, "nice"):  # before any thread is there
             os.nice(nice)

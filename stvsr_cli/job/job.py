@@ -8,9 +8,9 @@ from stvsr_cli.errors import UsageError
 from stvsr_cli.media.read.deinterlace import MODES
 from stvsr_cli.media.read.probe import MAX_PIXELS
 from stvsr_cli.media.write.encode import EncoderConfig
+from stvsr_cli.models.entry import ModelOptions
 from stvsr_cli.models.fit.fit import Fit
 from stvsr_cli.runtime.watchdog import check_timeout
-from stvsr_cli.weights.catalogue import ModelOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,11 +1,11 @@
-"""Which models there are, and how each is loaded. A model's code is imported when it is asked for."""
+"""Loading a model by its entry in the table, with the options that were given."""
 
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stvsr_cli.errors import ModelError, UsageError
-from stvsr_cli.weights.catalogue import ModelEntry, ModelOptions, flag_of
+from stvsr_cli.models.entry import Loading, ModelEntry, ModelOptions, flag_of
 
 if TYPE_CHECKING:
     import torch
@@ -18,15 +18,12 @@ def check_options(
     entry: ModelEntry, options: ModelOptions, detail: float | None, fit: "Fit | None" = None
 ) -> dict[str, Any]:
     """The options that were given, for the model's loader. Raises UsageError for one the model does not have."""
-    if fit is not None and fit.given and not entry.large:
-        raise UsageError(f"--{fit.given[0]} means nothing to the model {entry.name}.", hint="Leave it out.")
     given = {field.name: value for field in fields(ModelOptions) if (value := getattr(options, field.name)) is not None}
-    foreign = sorted(set(given) - entry.options)
-    if foreign:
-        flag = flag_of(foreign[0])
-        raise UsageError(f"{flag} means nothing to the model {entry.name}.", hint="Leave it out.")
-    if detail is not None and not entry.takes_detail:
-        raise UsageError(f"--detail means nothing to the model {entry.name}.", hint="Leave it out.")
+    flags = [f"--{name}" for name in fit.given] if fit is not None and not entry.large else []
+    flags += [flag_of(name) for name in sorted(set(given) - entry.options)]
+    flags += ["--detail"] if detail is not None and not entry.takes_detail else []
+    if flags:
+        raise UsageError(f"{flags[0]} means nothing to the model {entry.name}.", hint="Leave it out.")
     if detail is not None and entry.detail_at_load:
         given["detail"] = detail
     return given
@@ -50,47 +47,41 @@ def load_model(
     do not fit, UsageError for an option the model does not have.
     """
     given = check_options(entry, options or ModelOptions(), detail, fit)
+    check_weights(entry, weights)
+    place = device
     if entry.large:
         from stvsr_cli.models.fit.fit import Fit, fit_model, loading_device
 
         fit = fit or Fit()
-        model = _load(entry, weights, device, loading_device(fit, device), dtype, given, between)
+        place = loading_device(fit, device)
+    asked = Loading(weights=weights, device=device, place=place, dtype=dtype, between=between, options=given)
+    model = entry.load(asked)
+    if entry.large:
         fit_model(model, fit, device)
-        return model
-    return _load(entry, weights, device, device, dtype, given, between)
+    return model
 
 
-def _load(
-    entry: ModelEntry,
-    weights: Path | None,
-    device: "torch.device",
-    place: "torch.device",
-    dtype: "torch.dtype",
-    given: dict[str, Any],
-    between: Path | None,
+def load_with(
+    entry: ModelEntry, weights: Path | None, device: "torch.device", dtype: "torch.dtype", settings: dict[str, Any]
 ) -> "OneStepModel":
-    """Load a model. place: where the weights of large models are read to."""
-    if entry.name == "linear":
-        from stvsr_cli.models import linear
+    """Load a model with any of its loader's settings, those too that have no flag, to measure with and without.
 
-        return linear.load(device)
+    Raises UsageError for a setting that the loader does not have, and what `load_model` does.
+    """
+    check_weights(entry, weights)
+    try:
+        return entry.load(Loading(weights=weights, device=device, place=device, dtype=dtype, options=settings))
+    except TypeError as error:
+        if "keyword argument" not in str(error):
+            raise
+        raise UsageError(f"{entry.name} has no such setting: {error}.", hint="See its `load` in the code.") from error
+
+
+def check_weights(entry: ModelEntry, weights: Path | None) -> None:
+    """Raise ModelError unless a model that needs weights is given some that exist."""
+    if not entry.has_weights:
+        return
     if weights is None:
         raise ModelError(f"the model {entry.name} needs weights.", hint="Name them with --weights.")
     if not weights.exists():
         raise ModelError(f"there are no weights at {weights}.", hint="Check --weights.")
-    if entry.name == "compact":
-        from stvsr_cli.models import compact
-
-        return compact.load(weights, device, dtype, **given)
-    if entry.name == "osdenhancer":
-        from stvsr_cli.models import osdenhancer
-
-        return osdenhancer.load(weights, place, dtype, **given)
-    if entry.name == "dloral":
-        from stvsr_cli.models import dloral, interpolation
-
-        interpolator = interpolation.load(between, device, dtype)
-        return dloral.load(weights, place, dtype, interpolator=interpolator, **given)
-    from stvsr_cli.models import diffst
-
-    return diffst.load(weights, place, dtype, **given)

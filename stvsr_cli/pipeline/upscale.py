@@ -28,12 +28,12 @@ from stvsr_cli.media.read.deinterlace import with_fields
 from stvsr_cli.media.read.probe import VideoInfo, probe
 from stvsr_cli.media.write.encode import Output as Output
 from stvsr_cli.media.write.mux import OutputFile, OutputSpec, check_target
+from stvsr_cli.models.catalogue import find_model
 from stvsr_cli.models.fit.device import pick_device, pick_precision, pick_threads, usable_bytes
 from stvsr_cli.models.fit.fit import offload_on, waiting_bytes
 from stvsr_cli.models.registry import check_options, load_model
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.watchdog import Watch
-from stvsr_cli.weights.catalogue import find_model
 from stvsr_cli.weights.places import find_complete, find_weights, hashes, verify
 
 logger = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stvsr_cli.errors import ModelError, UsageError
+from stvsr_cli.models.catalogue import find_model, training_of
 from stvsr_cli.train.clips import build_cache
 from stvsr_cli.train.config import StageConfig, read_config
 from stvsr_cli.train.losses import Perceptual
@@ -25,10 +26,6 @@ from stvsr_cli.train.stage import Stage, total, train_only
 from stvsr_cli.train.validate import Validation
 
 logger = logging.getLogger(__name__)
-
-MODELS = ("compact", "osdenhancer", "dloral", "diffst")
-"""Models that train; the module of each has `build`. It is imported when asked for: diffusers is slow to import."""
-
 
 WORTH = {"psnr": 1.0, "psnr_mid": 1.0, "perc": -2.0}
 """What validation's measures count when the best weights are chosen."""
@@ -70,7 +67,7 @@ def build(config: StageConfig, features: Path | None) -> tuple[Any, Stage[Any], 
     Raises UsageError where `trains` names what the stage does not train.
     """
     built: tuple[Any, Stage[Any], Perceptual | None]
-    built = import_module(f"stvsr_cli.train.{config.model}").build(config, features)
+    built = import_module(training_of(find_model(config.model)).module).build(config, features)
     if config.trains:
         _narrow(built[0], config.trains)
     return built
@@ -288,8 +285,6 @@ def run(
     Raises UsageError for a wrong configuration, InputError for missing data, ModelError for unfit weights.
     """
     config = read_config(config_path)
-    if config.model not in MODELS:
-        raise UsageError(f"unknown model {config.model!r}.", hint=f"Models that train: {', '.join(MODELS)}.")
     trainer = Trainer(config, data=data, out=out, cache=cache, device=device or torch.device("cpu"))
     (out / f"{config.stage}.config.json").write_text(_as_json(config))
     if resume:

@@ -82,17 +82,18 @@ def num_bytes(folder: Path) -> int:
     return sum(p.stat().st_size for p in _files(folder))
 
 
-def remove(model: str) -> int:
-    """Remove a model's fetched weights, begun downloads too, and return the bytes that are free now.
+def remove(model: str) -> tuple[int, int]:
+    """Remove a model's fetched weights; return the bytes that are free now, and those that are in the hub's cache still.
 
     What came with the program stays. Raises ModelError if nothing was fetched.
     """
     folder = own_folder(model)
     if not folder.is_dir():
         raise ModelError(f"there are no fetched weights of the model {model}.", hint=f"They would be in {folder}.")
-    freed = num_bytes(folder)
+    shared = sum(path.stat().st_size for path in _files(folder) if path.stat().st_nlink > 1)
+    freed = num_bytes(folder) - shared
     shutil.rmtree(folder)
-    return freed
+    return freed, shared
 
 
 def _files(folder: Path) -> list[Path]:

@@ -18,9 +18,9 @@ from stvsr_cli.engine.stitch import Runner, upscale_shot
 from stvsr_cli.job.windows import TileConfig, WindowConfig
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.probe import probe
+from stvsr_cli.models.catalogue import find_model
 from stvsr_cli.models.contract import Request
 from stvsr_cli.models.registry import load_model
-from stvsr_cli.weights.catalogue import find_model
 from stvsr_cli.weights.places import find_weights
 
 CPU = torch.device("cpu")

@@ -1,5 +1,6 @@
 """`stvsr models`: what it says, and fetching from a hub that breaks off, lies, or is not there."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,14 +11,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, snapshot_download
 from safetensors import safe_open
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from stvsr_cli.cli import app
+from stvsr_cli.models.catalogue import MODELS, find_model
 from stvsr_cli.models.dloral import read_checkpoint
 from stvsr_cli.weights import places as weights
-from stvsr_cli.weights.catalogue import MODELS, find_model
 from stvsr_cli.weights.hub import RECORD, fetched_commit
 from tests.weights.fake_hub import COMMIT, REPO, fake_hub
 
@@ -43,6 +45,7 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(weights, "CHECKOUT", tmp_path / "checkout")
     monkeypatch.setattr(weights, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))  # as HF_HOME does before the import
     return folder
 
 
@@ -75,6 +78,10 @@ def one_line(result):
 
 def files_in(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def shown_in(folder):
+    return [p.name for p in folder.iterdir() if not p.name.startswith(".")]
 
 
 # what it says
@@ -133,10 +140,10 @@ def test_what_is_fetched_is_whole_and_says_where_it_is_from(hub, root):
     assert all((folder / name).read_bytes() == FILES[name] for name in WANTED)
     assert sorted(p.relative_to(folder).as_posix() for p in weights.verify(folder)) == WANTED
     assert run("path", "osdenhancer").stdout == f"{folder}\n"
-    assert fetched_commit(find_model("osdenhancer"), folder) == f"{REPO}@{COMMIT}"
+    assert fetched_commit(folder) == f"{REPO}@{COMMIT}"
     assert json.loads((folder / RECORD).read_text())["revision"] == "main"
     assert "ready" in run("show", "osdenhancer").stdout and f"{REPO}@{COMMIT}" in run("show", "osdenhancer").stdout
-    assert [p.name for p in root.iterdir()] == ["osdenhancer"]
+    assert shown_in(root) == ["osdenhancer"]
 
 
 def test_an_altered_file_is_found_afterwards(hub, root):
@@ -154,16 +161,79 @@ def test_a_broken_transfer_goes_on_where_it_stopped(hub, root):
     assert (root / "osdenhancer" / SHARD).read_bytes() == FILES[SHARD]
 
 
-def test_the_next_run_goes_on_where_the_last_one_gave_up(hub, root):
+def test_the_next_run_fetches_only_what_has_not_come_yet(hub, root):
     hub.cuts[SHARD] = [30000, 503]
     result = pull()
     assert result.exit_code == 5 and "Run it again" in one_line(result)
     assert not (root / "osdenhancer").exists() and run("path", "osdenhancer").exit_code == 5
+    come = {name for name in WANTED if name != SHARD and hub.ranges(name)}
     hub.requests.clear()
     assert pull().exit_code == 0
-    assert hub.ranges(SHARD) == ["bytes=30000-"]
-    assert hub.ranges("transformer/config.json") == []
+    assert hub.ranges(SHARD) == [None] and come
+    assert not [name for name in come if hub.ranges(name)]
     assert (root / "osdenhancer" / SHARD).read_bytes() == FILES[SHARD]
+
+
+def test_what_the_cache_of_hugging_face_has_is_not_fetched_again(hub, root):
+    snapshot_download(REPO, allow_patterns=[SHARD, "vae/*"])
+    hub.requests.clear()
+    assert pull().exit_code == 0
+    assert not hub.ranges(SHARD) and not hub.ranges("vae/config.json")
+    assert hub.ranges("transformer/config.json") == [None]
+    folder = root / "osdenhancer"
+    assert all((folder / name).read_bytes() == FILES[name] and not (folder / name).is_symlink() for name in WANTED)
+    assert (folder / SHARD).stat().st_nlink == 2  # one file on the disk, in both places
+    assert "0.1 MB are still in the Hugging Face cache" in run("remove", "osdenhancer", "--yes").stdout
+
+
+def test_on_another_disk_it_is_a_copy(hub, root, monkeypatch):
+    def no_link(source, path):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", no_link)
+    assert pull().exit_code == 0
+    assert (root / "osdenhancer" / SHARD).stat().st_nlink == 1
+    assert "6 files" in run("verify", "osdenhancer").stdout
+
+
+def test_a_file_that_the_cache_holds_damaged_is_fetched_anew(hub, root):
+    snapshot = snapshot_download(REPO, allow_patterns=[SHARD])
+    with open(f"{snapshot}/{SHARD}", "r+b") as file:
+        file.write(b"damaged")
+    assert pull().exit_code == 5
+    hub.requests.clear()
+    assert pull().exit_code == 0
+    assert hub.ranges(SHARD) == [None] and (root / "osdenhancer" / SHARD).read_bytes() == FILES[SHARD]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_without_network_the_cache_of_hugging_face_serves_if_it_is_whole(whole, hub, root, monkeypatch):
+    source = replace(find_model("osdenhancer").source, repo=REPO, sums=())
+    monkeypatch.setitem(MODELS, "osdenhancer", replace(find_model("osdenhancer"), source=source))
+    snapshot_download(REPO, allow_patterns=WANTED if whole else [SHARD])
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    result = run("pull", "osdenhancer")
+    if whole:
+        assert result.exit_code == 0 and f"commit {COMMIT}" in result.stdout and "cache" in result.stderr
+        assert "6 files" in run("verify", "osdenhancer").stdout
+    else:
+        assert result.exit_code == 5 and "could not be reached" in one_line(result)
+        assert not (root / "osdenhancer").exists()
+
+
+def test_two_processes_at_once_fetch_each_file_once(root, tmp_path):
+    with fake_hub(dict(FILES)) as served:
+        served.delay_s = 0.2
+        environment = {"HF_ENDPOINT": served.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
+        command = [sys.executable, "-m", "stvsr_cli", "models", "pull", "osdenhancer", "--repo", REPO]
+        both = [
+            subprocess.Popen(command, env=clean_environment() | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]  # fmt: skip
+        outcomes = [(process.communicate(timeout=100), process.returncode) for process in both]
+    assert [code for _, code in outcomes] == [0, 0], outcomes
+    assert all(served.ranges(name) == [None] for name in WANTED)
+    assert "6 files" in run("verify", "osdenhancer").stdout and shown_in(root) == ["osdenhancer"]
 
 
 @pytest.mark.parametrize("name", [SHARD, "vae/config.json"])
@@ -182,6 +252,7 @@ def test_a_newer_commit_takes_the_place_of_the_old_one(hub, root):
     pull()
     renamed = {name.replace(SHARD, "transformer/other.safetensors"): content for name, content in hub.files.items()}
     hub.files = renamed | {"vae/config.json": b"[]"}
+    hub.answers["main"] = "a" * 40
     assert pull().exit_code == 0
     folder = root / "osdenhancer"
     assert not (folder / SHARD).exists() and (folder / "transformer" / "other.safetensors").exists()
@@ -219,7 +290,7 @@ def test_a_commit_that_is_asked_for_is_the_one_that_comes(hub, root):
     assert result.exit_code == 5 and COMMIT in one_line(result)
     hub.answers["c" * 40] = "c" * 40
     assert pull("--revision", "c" * 40).exit_code == 0
-    assert fetched_commit(find_model("osdenhancer"), root / "osdenhancer") == f"{REPO}@{'c' * 40}"
+    assert fetched_commit(root / "osdenhancer") == f"{REPO}@{'c' * 40}"
 
 
 def test_a_branch_that_has_moved_on_is_reported(hub, root, monkeypatch):
@@ -267,22 +338,30 @@ def test_the_base_alone_is_not_all_of_dloral(hub, root):
     assert "6 files" in run("verify", "dloral").stdout
 
 
+def clean_environment():
+    return {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("HF_")}
+
+
 def command_line(*arguments, **environment):
-    inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith("HF_")}
     command = [sys.executable, "-m", "stvsr_cli", "models", *arguments]
-    return subprocess.run(command, env=inherited | environment, capture_output=True, text=True)
+    return subprocess.run(command, env=clean_environment() | environment, capture_output=True, text=True)
 
 
-def test_the_endpoint_and_the_proxy_of_the_environment_are_used(root):
+def test_the_endpoint_and_the_proxy_of_the_environment_are_used(root, tmp_path):
     with fake_hub(FILES) as served:
-        environment = {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": served.url, "http_proxy": served.url}
+        environment = {
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_ENDPOINT": "http://hub.invalid",
+            "HTTP_PROXY": served.url,
+            "http_proxy": served.url,
+        }
         result = command_line("pull", "osdenhancer", "--repo", REPO, **environment)
     assert result.returncode == 0, result.stderr
     assert set(served.proxied) == {"hub.invalid"} and files_in(root / "osdenhancer")
 
 
-def test_without_network_one_line_says_which_files_to_put_where(root):
-    result = command_line("pull", "osdenhancer", HF_ENDPOINT="http://127.0.0.1:9")
+def test_without_network_one_line_says_which_files_to_put_where(root, tmp_path):
+    result = command_line("pull", "osdenhancer", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path))
     assert result.returncode == 5
     (line,) = result.stderr.splitlines()
     for words in ("127.0.0.1:9", "transformer/*", "prompt_embeddings/*", "W-Shuoyan/OSDEnhancer",
@@ -342,4 +421,17 @@ def test_removing_needs_a_yes_and_leaves_the_others(hub, root):
     (root / "compact").mkdir()
     assert run("remove", "osdenhancer").exit_code == 2 and (root / "osdenhancer").exists()
     assert run("remove", "osdenhancer", "--yes").exit_code == 0
-    assert [p.name for p in root.iterdir()] == ["compact"]
+    assert shown_in(root) == ["compact"]
+
+
+def test_the_options_that_show_prints_exist():
+    known = {
+        flag
+        for parameter in get_command(app).commands["upscale"].params
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
+    for name, entry in MODELS.items():
+        line = next(line for line in run("show", name).stdout.splitlines() if line.startswith("options"))
+        flags = line.split(maxsplit=1)[1].split(", ")
+        assert flags == (entry.flags or ["none"])
+        assert set(entry.flags) <= known

@@ -12,8 +12,8 @@ from stvsr_cli.job.plan import output_size
 from stvsr_cli.job.report import Loaded
 from stvsr_cli.media.write.encode import EncoderConfig
 from stvsr_cli.models import linear
+from stvsr_cli.models.entry import ModelOptions
 from stvsr_cli.pipeline.upscale import load, plan
-from stvsr_cli.weights.catalogue import ModelOptions
 from tests.clips import BUNNY, beep_times, flash_times, make_video, pattern, read_frames
 
 CPU = torch.device("cpu")

@@ -6,6 +6,7 @@ It is a forward proxy for itself too: requests with a whole URL in their first l
 import hashlib
 import json
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ class FakeHub:
         """Names of files that come with one byte changed."""
         self.answers = {"main": COMMIT}
         """Commits by revision that it has."""
+        self.delay_s = 0.0
+        """Time before a file begins to come."""
         self.requests = []
         """Path and Range of each."""
         self.proxied = []
@@ -43,6 +46,22 @@ class FakeHub:
             sum_ = hashlib.sha256(content).hexdigest()
             sibling["lfs"] = {"sha256": sum_, "size": len(content), "pointerSize": 134}
         return sibling
+
+    def tree(self):
+        """The files as the hub lists a folder."""
+        return [
+            {"type": "file", "path": name, "size": sibling["size"], "oid": sibling["blobId"]}
+            | ({"lfs": {"oid": lfs["sha256"], "size": lfs["size"], "pointerSize": 134}} if lfs else {})
+            for name, content in self.files.items()
+            for sibling in [self._sibling(name, content)]
+            for lfs in [sibling.get("lfs")]
+        ]
+
+    def head(self, name, revision):
+        """The headers that say what a file is."""
+        sibling = self._sibling(name, self.files[name])
+        etag = sibling["lfs"]["sha256"] if "lfs" in sibling else sibling["blobId"]
+        return {"X-Repo-Commit": self.answers.get(revision, revision), "ETag": f'"{etag}"'}
 
     def ranges(self, name):
         """The Range headers of all requests for a file, None where there was none."""
@@ -63,12 +82,24 @@ def _handler(hub):
             if revision not in {*hub.answers, *hub.answers.values()}:
                 return self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
             if kind == "revision":
-                return self._answer(
-                    200, json.dumps(hub.listing(revision)).encode(), {"Content-Type": "application/json"}
-                )
+                return self._json(hub.listing(revision))
+            if kind == "tree":
+                return self._json(hub.tree())
             return self._file(name[0])
 
+        def do_HEAD(self):
+            path = urlsplit(self.path).path.removeprefix(f"/{REPO}/resolve/")
+            revision, _, name = path.partition("/")
+            if name not in hub.files:
+                return self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
+            headers = hub.head(name, revision)
+            return self._answer(200, b"", headers | {"Content-Length": len(hub.files[name])})
+
+        def _json(self, table):
+            return self._answer(200, json.dumps(table).encode(), {"Content-Type": "application/json"})
+
         def _file(self, name):
+            time.sleep(hub.delay_s)
             content, begin = hub.files[name], 0
             if name in hub.altered:
                 content = bytes([content[0] ^ 1]) + content[1:]

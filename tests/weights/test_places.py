@@ -4,10 +4,11 @@ import os
 import pytest
 
 from stvsr_cli.errors import ModelError, UsageError
+from stvsr_cli.models.catalogue import MODELS, find_model
+from stvsr_cli.models.entry import ModelOptions, flag_of
 from stvsr_cli.models.registry import check_options
 from stvsr_cli.weights import hashes
 from stvsr_cli.weights import places as weights
-from stvsr_cli.weights.catalogue import MODELS, ModelOptions, find_model, flag_of
 
 
 @pytest.fixture

@@ -1,90 +1,48 @@
-"""Which models there are: what each is for, takes and needs, and where its weights come from."""
+"""The one table of models. Nothing else lists them.
 
-from dataclasses import dataclass
-from pathlib import Path
+It stands with the models, below training and above the weights' places: an entry carries its loader, which imports the
+model's code when it is called, and so the table itself is read without torch.
+"""
 
-from stvsr_cli.errors import ModelError
+from typing import TYPE_CHECKING
 
+from stvsr_cli.errors import ModelError, UsageError
+from stvsr_cli.models.entry import Loading, ModelEntry, Training
+from stvsr_cli.weights.hub import Source
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelOptions:
-    """Options that only some models have; None leaves a model's own default."""
-
-    prompt: str | None = None
-    """Text that the video is described by (dloral)."""
-    color_fix: str | None = None
-    """adain, wavelet or none: whose colours the result takes (dloral)."""
-    posterior: str | None = None
-    """mode or sample: which latent the autoencoder's posterior gives (osdenhancer, dloral, diffst)."""
-    base: Path | None = None
-    """Folder of the base model, where it is not beside the weights (dloral)."""
-    vae_tile_px: int | None = None
-    """Side, in output pixels, of the autoencoder's tiles; 0: whole frames (osdenhancer, dloral, diffst)."""
-    aggregation: bool | None = None
-    """Whether in-between frames come from context aggregation; False: blends (diffst)."""
-    guidance: bool | None = None
-    """Whether the whole video guides the transformer; False: nothing does (diffst)."""
+if TYPE_CHECKING:
+    from stvsr_cli.models.contract import OneStepModel
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """Files of a repository on the Hugging Face hub."""
+def _linear(asked: Loading) -> "OneStepModel":
+    from stvsr_cli.models import linear
 
-    repo: str
-    """OWNER/NAME."""
-    revision: str
-    """Commit, tag or branch."""
-    files: tuple[str, ...]
-    """Patterns of the files that are needed; each must match one."""
-    skip: tuple[str, ...] = ()
-    """Patterns of files that are not needed all the same."""
-    folder: str = ""
-    """Folder within the model's own that they go into; empty: that itself."""
-    sums: tuple[tuple[str, str], ...] = ()
-    """SHA-256 of files by name, as they were when this was written, where no commit was known to name."""
-
-    @property
-    def url(self) -> str:
-        """Where people find it."""
-        return f"https://huggingface.co/{self.repo}"
+    return linear.load(asked.device)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelEntry:
-    """A model by name."""
+def _compact(asked: Loading) -> "OneStepModel":
+    from stvsr_cli.models import compact
 
-    name: str
-    summary: str
-    purpose: str
-    """What for, in a few words."""
-    licence: str
-    size: str = "none"
-    """Of its weights on disk."""
-    memory: str
-    """What it takes to run it."""
-    origin: str
-    """Where the weights come from."""
-    source: Source | None = None
-    """What of it can be fetched."""
-    by_hand: str = ""
-    """What else must be done to get the weights, where fetching does not do everything."""
-    needs: tuple[str, ...] = ()
-    """Patterns of the files without which it does not run, alternatives parted by |; empty: no weights."""
-    options: frozenset[str] = frozenset()
-    """Fields of `ModelOptions` that it takes."""
-    takes_detail: bool = False
-    """Whether --detail changes its result."""
-    detail_at_load: bool = False
-    """Whether the detail strength is merged into the weights on loading."""
-    large: bool = False
-    """Whether --offload, --quantize and --attention are for it."""
-    spatial_only: bool = False
-    """Whether in-between frames must be made before it, which the compact model's weights do where they are given."""
+    return compact.load(asked.path, asked.device, asked.dtype, **asked.options)
 
-    @property
-    def has_weights(self) -> bool:
-        """Whether it needs any."""
-        return bool(self.needs)
+
+def _osdenhancer(asked: Loading) -> "OneStepModel":
+    from stvsr_cli.models import osdenhancer
+
+    return osdenhancer.load(asked.path, asked.place, asked.dtype, **asked.options)
+
+
+def _dloral(asked: Loading) -> "OneStepModel":
+    from stvsr_cli.models import dloral, interpolation
+
+    interpolator = interpolation.load(asked.between, asked.device, asked.dtype)
+    return dloral.load(asked.path, asked.place, asked.dtype, interpolator=interpolator, **asked.options)
+
+
+def _diffst(asked: Loading) -> "OneStepModel":
+    from stvsr_cli.models import diffst
+
+    return diffst.load(asked.path, asked.place, asked.dtype, **asked.options)
 
 
 SHARD = "transformer/diffusion_pytorch_model"
@@ -107,6 +65,11 @@ MODELS = {
     for entry in (
         ModelEntry(
             name="compact",
+            load=_compact,
+            training=Training(
+                module="stvsr_cli.train.compact",
+                stages=("autoencoder", "flow", "diffusion", "one_step", "decoder", "detail"),
+            ),
             summary="Our own one-step latent diffusion model; ships with the program, runs anywhere.",
             purpose="any machine",
             licence="Apache-2.0; data in its model card",
@@ -119,6 +82,7 @@ MODELS = {
         ),
         ModelEntry(
             name="linear",
+            load=_linear,
             summary="Bicubic in space, linear blend in time; no network. To check a pipeline with.",
             purpose="checking a pipeline",
             licence="Apache-2.0",
@@ -127,6 +91,8 @@ MODELS = {
         ),
         ModelEntry(
             name="osdenhancer",
+            load=_osdenhancer,
+            training=Training(module="stvsr_cli.train.osdenhancer", stages=("one_step", "tc", "te", "decoder")),
             summary="OSDEnhancer (arXiv 2601.20308) on CogVideoX1.5-5B: space x4, time x2.",
             purpose="most detail, large GPU",
             licence="CogVideoX License (of its base); authors' code Apache-2.0",
@@ -154,6 +120,8 @@ MODELS = {
         ),
         ModelEntry(
             name="dloral",
+            load=_dloral,
+            training=Training(module="stvsr_cli.train.dloral", stages=("flow", "base", "consistency", "detail")),
             summary="DLoRAL (arXiv 2506.15591) on Stable Diffusion 2.1: space x4.",
             purpose="detail, GPU of 8 GB",
             licence="CreativeML Open RAIL++-M (of its base); authors' code MIT",
@@ -195,6 +163,8 @@ MODELS = {
         ),
         ModelEntry(
             name="diffst",
+            load=_diffst,
+            training=Training(module="stvsr_cli.train.diffst", stages=("vae", "flow", "latent", "one_step")),
             summary="DiffST (arXiv 2605.13182) on Wan2.1-T2V-1.3B: space x4, time x2; no weights are published.",
             purpose="training it, then detail in the least time",
             licence="Apache-2.0 (its base)",
@@ -229,10 +199,9 @@ def find_model(name: str) -> ModelEntry:
     return MODELS[name]
 
 
-FLAGS = {"vae_tile_px": "vae-tile", "aggregation": "no-aggregation", "guidance": "no-guidance"}
-"""Flags of options, where they are not their names."""
-
-
-def flag_of(option: str) -> str:
-    """The command line's flag for a field of `ModelOptions`."""
-    return "--" + FLAGS.get(option, option.replace("_", "-"))
+def training_of(entry: ModelEntry) -> Training:
+    """Return how a model is trained. Raises UsageError with the models that are, if there is nothing to train."""
+    if entry.training is None:
+        trained = ", ".join(other.name for other in MODELS.values() if other.training)
+        raise UsageError(f"the model {entry.name} has nothing to train.", hint=f"Models that train: {trained}.")
+    return entry.training
