@@ -1,6 +1,6 @@
 """Loading a model by its entry in the table, with the options that were given."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,16 +48,14 @@ def load_model(
     """
     given = check_options(entry, options or ModelOptions(), detail, fit)
     check_weights(entry, weights)
-    place = device
-    if entry.large:
-        from stvsr_cli.models.fit.fit import Fit, fit_model, loading_device
+    asked = Loading(weights=weights, device=device, place=device, dtype=dtype, between=between, options=given)
+    if not entry.large:
+        return entry.load(asked)
+    from stvsr_cli.models.fit.fit import Fit, fit_model, loading_device
 
-        fit = fit or Fit()
-        place = loading_device(fit, device)
-    asked = Loading(weights=weights, device=device, place=place, dtype=dtype, between=between, options=given)
-    model = entry.load(asked)
-    if entry.large:
-        fit_model(model, fit, device)
+    fit = fit or Fit()
+    model = entry.load(replace(asked, place=loading_device(fit, device)))
+    fit_model(model, fit, device)
     return model
 
 
