@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from stvsr_cli.media.read.probe import probe
 from stvsr_cli.models.contract import OneStepModel
 from stvsr_cli.pipeline import upscale as pipeline
 from stvsr_cli.pipeline.ends import EndsConfig, upscale_between
+from stvsr_cli.runtime.parts import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -267,12 +267,9 @@ class _Batch:
                 **count(entries),
                 "files": [asdict(entry) for entry in entries],
             }
-            part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
             try:
-                part.write_text(json.dumps(record, indent=1) + "\n")
-                part.replace(path)
+                write_whole(path, json.dumps(record, indent=1) + "\n")
             except OSError as error:
-                part.unlink(missing_ok=True)
                 raise OutputError(f"the report {path} cannot be written: {error.strerror}.") from error
 
 

@@ -8,7 +8,6 @@ that whatever ends the program, all but the segment in work is kept.
 
 import fcntl
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +19,8 @@ from stvsr_cli.durable.segments import Segment, extradata, is_whole, joined
 from stvsr_cli.errors import Interrupted, OutputError, StvsrError
 from stvsr_cli.job.cutter import Point, Totals
 from stvsr_cli.media.read.count import measure
-from stvsr_cli.media.write.mux import OutputFile, sync_folder
+from stvsr_cli.media.write.mux import OutputFile
+from stvsr_cli.runtime.parts import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -172,15 +172,10 @@ class Journal:
 
     def _write(self) -> None:
         """Replace the manifest, all at once and to stay."""
-        part = self.folder / f"{manifest.NAME}.part"
         try:
-            with part.open("w") as handle:
-                handle.write(self._manifest.as_json())
-                handle.flush()
-                os.fsync(handle.fileno())
-            reached("manifest")
-            part.replace(self.folder / manifest.NAME)
-            sync_folder(self.folder)
+            with replacing(self.folder / manifest.NAME) as part:
+                part.write_text(self._manifest.as_json())
+                reached("manifest")
             reached("manifest written")
         except OSError as error:
             raise OutputError(

@@ -5,14 +5,13 @@ each: checksum, number of bytes, name.
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 from stvsr_cli.durable.segments import Segment, is_whole
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.images import ImageOutput
 from stvsr_cli.media.read.decode import Picture
-from stvsr_cli.media.write.mux import sync_folder
+from stvsr_cli.runtime.parts import sync_file, sync_folder, write_whole
 
 
 class PictureSegment:
@@ -31,15 +30,12 @@ class PictureSegment:
 
     def finish(self) -> Segment:
         """Put the pictures and their list on disk to stay."""
-        part, data = self._path.with_name(f"{self._path.name}.part"), "".join(self._lines).encode()
+        data = "".join(self._lines).encode()
         try:
             for line in self._lines:
-                _sync(self._out.target.with_name(_parsed(line)[2]))
+                sync_file(self._out.target.with_name(_parsed(line)[2]))
             sync_folder(self._out.target.parent)
-            part.write_bytes(data)
-            _sync(part)
-            part.replace(self._path)
-            sync_folder(self._path.parent)
+            write_whole(self._path, data)
         except OSError as error:
             raise OutputError(f"writing {self._path} failed: {error.strerror}.", hint="Check the disk.") from error
         digest = hashlib.sha256(data).hexdigest()
@@ -67,8 +63,3 @@ def are_whole(folder: Path, segment: Segment, pictures: Path) -> bool:
 def _parsed(line: str) -> tuple[str, int, str]:
     digest, size, name = line.rstrip("\n").split(" ", 2)
     return digest, int(size), name
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb+") as handle:
-        os.fsync(handle.fileno())

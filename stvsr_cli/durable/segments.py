@@ -24,8 +24,9 @@ from stvsr_cli.errors import OutputError
 from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.write.encode import EncoderConfig, Packet, to_av
-from stvsr_cli.media.write.mux import OutputSpec, add_video, container_format, sync_folder
+from stvsr_cli.media.write.mux import OutputSpec, add_video, container_format
 from stvsr_cli.runtime import watchdog
+from stvsr_cli.runtime.parts import part_path, publish
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class SegmentWriter:
 
     def __init__(self, path: Path, target: Path, source: VideoInfo, spec: OutputSpec, encoder: EncoderConfig) -> None:
         self._path, self._spec, self._encoder = path, spec, encoder
-        self._part = path.with_name(f"{path.name}.part")
+        self._part = part_path(path)
         self._durations: dict[int, int] = {}
         self._origin: int | None = None
         self._stamps: list[int] = []
@@ -107,11 +108,8 @@ class SegmentWriter:
         self._encode(None)
         try:
             with watchdog.busy("write"):
-                self._file.flush()
-                os.fsync(self._file.fileno())
-            self._file.close()
-            self._part.replace(self._path)
-            sync_folder(self._path.parent)
+                self._file.close()
+                publish(self._part, self._path)
         except OSError as error:
             raise _failure(error, self._part) from error
         finally:

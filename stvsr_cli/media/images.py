@@ -1,9 +1,7 @@
 """Pictures in files: a folder or a numbered pattern of PNG or JPEG as a video, and single ones."""
 
 import logging
-import os
 import re
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -21,6 +19,7 @@ from stvsr_cli.media.read.decode import Frame, Picture, picture_of
 from stvsr_cli.media.read.probe import VideoInfo, check_local, describe
 from stvsr_cli.media.write.mux import OutputSpec, check_target
 from stvsr_cli.runtime import watchdog
+from stvsr_cli.runtime.parts import remove_orphans, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +157,7 @@ class ImageOutput:
         if self.made is not None and self.made.exists():
             self._known = set(self.made.read_text().splitlines())
         self._check(self._name(self._count + 1))
+        remove_orphans(self.target)
         return self
 
     def skip(self, count: int) -> None:
@@ -186,16 +186,12 @@ class ImageOutput:
         self._check(path)
         turns = rotation_turns(self.source, picture.pix_fmt)
         data = encoded(np.rot90(_rgb(picture), turns), path.suffix)
-        part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
         try:
-            with watchdog.busy("write"):
+            with watchdog.busy("write"), replacing(path, stay=False) as part:
                 part.write_bytes(data)
                 self._list(path.name)
-                os.replace(part, path)
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror}.", hint="Check the disk.") from error
-        finally:
-            part.unlink(missing_ok=True)
 
     def _list(self, name: str) -> None:
         if self.made is not None and name not in self._known:

@@ -1,14 +1,14 @@
 """YUV4MPEG2 in a file, written under a temporary name, then renamed."""
 
 import logging
-import os
 from pathlib import Path
 from types import TracebackType
 
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.pipes import Y4mOutput
 from stvsr_cli.media.read.probe import VideoInfo
-from stvsr_cli.media.write.mux import OutputSpec, check_target, part_path, sync_folder
+from stvsr_cli.media.write.mux import OutputSpec, check_target, existing
+from stvsr_cli.runtime.parts import part_path, publish, remove_orphans
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +18,7 @@ class Y4mFile(Y4mOutput):
 
     def __init__(self, target: Path, source: VideoInfo, spec: OutputSpec, *, overwrite: bool) -> None:
         check_target(target, source.path, overwrite=overwrite)
+        remove_orphans(target)
         self._target, self._part, self._overwrite = target, part_path(target), overwrite
         left = sorted({stream.kind for stream in source.streams})
         if left:
@@ -34,10 +35,9 @@ class Y4mFile(Y4mOutput):
         try:
             super().__exit__(kind, error, trace)
             if error is None:
-                os.fsync(self._file.fileno())
-                check_target(self._target, self._source.path, overwrite=self._overwrite)
-                self._part.replace(self._target)
-                sync_folder(self._target.parent)
+                publish(self._part, self._target, overwrite=self._overwrite)
+        except FileExistsError as failure:
+            raise existing(self._target) from failure
         except OSError as failure:
             raise OutputError(f"{self._target} cannot be finished: {failure.strerror}.") from failure
         finally:

@@ -4,7 +4,6 @@ Sources are folders or tar files of videos and photos. A photo becomes a clip by
 """
 
 import logging
-import os
 import tarfile
 import tempfile
 import zlib
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 
 from stvsr_cli.errors import InputError
+from stvsr_cli.runtime.parts import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +88,8 @@ def _members(source: Path) -> Iterator[tuple[str, bytes]]:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write an array under a temporary name, then rename it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "wb") as out:
+    with replacing(path, stay=False) as part, part.open("wb") as out:
         np.save(out, array)
-    Path(temporary).replace(path)
 
 
 def _decode(data: bytes, suffix: str, seed: int) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from stvsr_cli.errors import InputError
 from stvsr_cli.models.contract import OneStepModel, Request
 from stvsr_cli.models.step import run_window
 from stvsr_cli.quality.measures import measure
+from stvsr_cli.runtime.parts import replacing
 from stvsr_cli.train.clips import SCALE, VIDEO_SUFFIXES
 from stvsr_cli.train.degrade import apply
 from stvsr_cli.train.validate import TRACKS, to_tensor, track
@@ -133,13 +134,11 @@ def differences(rows: list[Row], others: list[Row], track_name: str) -> dict[str
 
 def write_rows(rows: list[Row], path: Path) -> None:
     """Write rows as a table, which `read_rows` reads."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="") as handle:
+    with replacing(path) as part, part.open("w", newline="") as handle:
         writer = csv.writer(handle)
         names = list(rows[0].values) if rows else []
         writer.writerow(["clip", "track", *names])
         writer.writerows([row.clip, row.track, *(f"{row.values[name]:.6g}" for name in names)] for row in rows)
-    part.replace(path)
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.models.catalogue import find_model, training_of
+from stvsr_cli.runtime.parts import replacing
 from stvsr_cli.train.clips import build_cache
 from stvsr_cli.train.config import StageConfig, read_config
 from stvsr_cli.train.losses import Perceptual
@@ -150,17 +151,15 @@ class Trainer:
         }
         if self.device.type == "cuda":
             state["random_cuda"] = torch.cuda.get_rng_state(self.device)
-        part = self.state_path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self.state_path)
+        with replacing(self.state_path) as part:
+            torch.save(state, part)
         self.save_weights(self.out / f"{self.config.stage}.safetensors")
 
     def save_weights(self, path: Path) -> None:
         """Write the averaged weights in half precision."""
         tensors = {n: t.detach().half().contiguous().cpu() for n, t in self.averaged.state(self.network).items()}
-        part = path.with_suffix(".part")
-        save_file(tensors, part, metadata={"stage": self.config.stage, "step": str(self.step)})
-        part.replace(path)
+        with replacing(path) as part:
+            save_file(tensors, part, metadata={"stage": self.config.stage, "step": str(self.step)})
         if self.stage.export is not None:
             self.stage.export(self.network, self.averaged.state(self.network), path.with_suffix(""))
 

@@ -12,6 +12,8 @@ import os
 import time
 from pathlib import Path
 
+from stvsr_cli.runtime.parts import write_whole
+
 logger = logging.getLogger(__name__)
 
 NAME = "hashes.json"
@@ -72,11 +74,9 @@ class Hashes:
         return table if isinstance(table, dict) else {}
 
     def _write(self, table: dict[str, list[object]]) -> None:
-        part = self._path.with_name(f".{NAME}.{os.getpid()}.part")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(table))
-            part.replace(self._path)
+            write_whole(self._path, json.dumps(table), stay=False)
         except OSError as error:
             logger.debug("sums are not remembered: %s", error)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from stvsr_cli.errors import ModelError
+from stvsr_cli.runtime.parts import write_whole
 from stvsr_cli.weights.hashes import Hashes, sha256
 
 ENVIRONMENT = "STVSR_WEIGHTS"
@@ -152,9 +153,7 @@ def add_sums(folder: Path, sums: Mapping[str, str], *, below: str = "") -> None:
 
 
 def _write_sums(folder: Path, sums: Mapping[str, str]) -> None:
-    part = folder / f".{SUMS}.part"
-    part.write_text("".join(f"{s}  {name}\n" for name, s in sorted(sums.items())))
-    part.replace(folder / SUMS)
+    write_whole(folder / SUMS, "".join(f"{s}  {name}\n" for name, s in sorted(sums.items())))
 
 
 def _name(path: Path, folder: Path) -> str:

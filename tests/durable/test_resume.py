@@ -18,6 +18,7 @@ from stvsr_cli.errors import Interrupted, OutputError, UsageError
 from stvsr_cli.job.report import Loaded
 from stvsr_cli.media.write.encode import EncoderConfig
 from stvsr_cli.models import linear
+from stvsr_cli.runtime.parts import part_path
 from tests.clips import ROOT, make_video, pattern
 
 QUICK = EncoderConfig(preset="ultrafast")
@@ -176,7 +177,7 @@ def test_a_damaged_segment_is_made_again(tmp_path, harm, caplog):
         segment.unlink()
     else:
         segment.write_bytes({"cut": data[:-9], "changed": data[:-1] + b"!", "strange": b"else"}[harm])
-    (folder / "000099.segment.part").write_bytes(b"left over")
+    part_path(folder / "000099.segment").write_bytes(b"left over")
     upscale(job_of(source, target, **WINDOWED), loaded=loaded())
     assert content(target) == content(tmp_path / "whole.mp4")
     assert "damaged" in caplog.text

@@ -4,7 +4,6 @@ import errno
 import io
 import logging
 import os
-import secrets
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +21,7 @@ from stvsr_cli.media.record import Record, sign
 from stvsr_cli.media.write.companions import Companions
 from stvsr_cli.media.write.encode import EncoderConfig, Packet, encoder_format, encoder_options, find_encoder, to_av
 from stvsr_cli.runtime import watchdog
+from stvsr_cli.runtime.parts import part_path, publish, remove_orphans
 from stvsr_cli.runtime.workers import Worker
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,6 @@ FORMATS = {
     ".nut": "nut",
 }
 """Containers by suffix."""
-MAX_NAME_BYTES = 255
-"""Length of a file's name that file systems allow."""
 CONSTANT_RATE = frozenset({"avi"})
 """Containers that count frames instead of keeping times."""
 INTERLEAVE_S = Fraction(1, 2)
@@ -87,6 +85,7 @@ class OutputFile:
         check_target(target, source.path, overwrite=overwrite)
         container_format(target)
         find_encoder(encoder.codec)
+        remove_orphans(target)
         self._part = part or part_path(target)
         self._origin = round((source.origin + spec.start) / spec.time_base)
         self._count = 0
@@ -200,13 +199,12 @@ class OutputFile:
             raise self._failure(error, f"writing {self.target} failed") from error
         finally:
             self._companions.close()
-        with watchdog.busy("write"):
-            self._verify()
         try:
-            with watchdog.busy("write"), open(self._part, "rb+") as handle:
-                os.fsync(handle.fileno())
-            self._rename()
-            sync_folder(self.target.parent)
+            with watchdog.busy("write"):
+                self._verify()
+                publish(self._part, self.target, overwrite=self._overwrite)
+        except FileExistsError as error:
+            raise existing(self.target) from error
         except OSError as error:
             raise self._failure(error, f"{self.target} cannot be finished") from error
 
@@ -241,18 +239,6 @@ class OutputFile:
                 hint="Try another container.",
             )
 
-    def _rename(self) -> None:
-        if self._overwrite:
-            self._part.replace(self.target)
-            return
-        try:
-            os.link(self._part, self.target)  # unlike a rename, fails if someone else made the file meanwhile
-        except FileExistsError as error:
-            raise _exists(self.target) from error
-        except OSError:  # a file system without hard links
-            check_target(self.target, self.source.path, overwrite=False)
-            self._part.rename(self.target)
-
     def _failure(self, error: BaseException, what: str) -> OutputError:
         code = getattr(error, "errno", None)
         if code == errno.ENOSPC:
@@ -285,25 +271,6 @@ def add_video(
     return stream
 
 
-def part_path(target: Path) -> Path:
-    """A new name beside the target for what is not finished, no longer than a name may be."""
-    tail = f".{secrets.token_hex(4)}.part{target.suffix}"
-    stem = os.fsencode(target.stem)[: MAX_NAME_BYTES - len(os.fsencode(tail)) - 1]
-    return target.with_name(f".{stem.decode(errors='ignore')}{tail}")
-
-
-def sync_folder(folder: Path) -> None:
-    """Put a folder's entries on disk to stay, where the system can."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(number)
-
-
 def supported_codecs(target: Path) -> tuple[str, frozenset[str]]:
     """The name of the format that a path's suffix chooses, and the codecs it can hold. Raises OutputError."""
     name = container_format(target)
@@ -325,7 +292,8 @@ def _muxer_options(target: Path) -> dict[str, str]:
     return {"movflags": "+faststart"} if target.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
 
 
-def _exists(target: Path) -> OutputError:
+def existing(target: Path) -> OutputError:
+    """What is said of an output that is there already."""
     return OutputError(f"{target} exists already.", hint="Pass --overwrite, or name another output.")
 
 
@@ -339,6 +307,6 @@ def check_target(target: Path, source: Path, *, overwrite: bool) -> None:
         if source.exists() and target.samefile(source):
             raise OutputError(f"{target} is the input itself.", hint="Name another output.")
         if not overwrite:
-            raise _exists(target)
+            raise existing(target)
     if not os.access(target.parent, os.W_OK):
         raise OutputError(f"the folder {target.parent} is not writable.", hint="Choose another folder.")

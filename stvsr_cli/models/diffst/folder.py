@@ -27,6 +27,7 @@ from stvsr_cli.models.diffst.config import DiffSTConfig
 from stvsr_cli.models.diffst.network import DiffSTNetwork, fill_positions
 from stvsr_cli.models.layers.checkpoint import check_names, load_strict, read_config, read_tensors
 from stvsr_cli.models.layers.lora import merge
+from stvsr_cli.runtime.parts import replacing, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -144,15 +145,12 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata={"format": "pt"})
-    part.replace(path)
+    with replacing(path) as part:
+        save_file(tensors, part, metadata={"format": "pt"})
 
 
 def _write_json(table: Mapping[str, Any], path: Path) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(table, indent=1) + "\n")
 
 
 def _meta_transformer(folder: Path) -> WanTransformer3DModel:

@@ -13,6 +13,7 @@ from stvsr_cli.errors import ModelError
 from stvsr_cli.models.dloral.retrieval import DIM, HEADS, CrossFrameRetrieval
 from stvsr_cli.models.layers.checkpoint import check_names, load_strict, read_pickle, read_tensors
 from stvsr_cli.models.layers.lora import adapted_layers, expected_names, factor_name, merge
+from stvsr_cli.runtime.parts import replacing
 
 PICKLE, CONVERTED = "model.pkl", "model.safetensors"
 BASE_FOLDER = "base"
@@ -105,9 +106,8 @@ def convert(checkpoint: Checkpoint, target: Path) -> None:
     tensors = {f"{UNET_PREFIX}{name}": tensor.contiguous() for name, tensor in checkpoint.unet.items()}
     tensors |= {f"{RETRIEVAL_PREFIX}{name}": tensor.contiguous() for name, tensor in checkpoint.retrieval.items()}
     metadata = {"targets": json.dumps(checkpoint.targets), "ranks": json.dumps(checkpoint.ranks)}
-    part = target.with_name(target.name + ".part")
-    save_file(tensors, part, metadata=metadata)
-    part.rename(target)
+    with replacing(target) as part:
+        save_file(tensors, part, metadata=metadata)
 
 
 def merged_weights(checkpoint: Checkpoint, unet: nn.Module, detail: float) -> dict[str, Tensor]:

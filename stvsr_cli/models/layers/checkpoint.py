@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stvsr_cli.errors import ModelError
+from stvsr_cli.runtime.parts import replacing, write_whole
 
 INDEX_SUFFIX = ".safetensors.index.json"
 PICKLE_SUFFIXES = (".pkl", ".pt", ".pth", ".bin", ".ckpt")
@@ -137,9 +138,8 @@ def save_tensors(tensors: Mapping[str, Tensor], folder: Path, stem: str, shard_b
         total = sum(tensor.nbytes for tensor in tensors.values())
         _write_json({"metadata": {"total_size": total}, "weight_map": table}, folder / f"{stem}{INDEX_SUFFIX}")
     for name, shard in zip(names, shards, strict=True):
-        part = folder / f".{name}.part"
-        save_file(shard, part, metadata={"format": "pt"})
-        part.replace(folder / name)
+        with replacing(folder / name) as part:
+            save_file(shard, part, metadata={"format": "pt"})
 
 
 def write_config(config: Mapping[str, Any], path: Path, class_name: str) -> None:
@@ -150,9 +150,7 @@ def write_config(config: Mapping[str, Any], path: Path, class_name: str) -> None
 
 
 def _write_json(table: Mapping[str, Any], path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(table, indent=2) + "\n")
 
 
 def check_names(expected: Iterable[str], found: Iterable[str], *, what: str) -> None:
