@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from stvsr_cli import __version__
+from stvsr_cli.cli.compare import compare
 from stvsr_cli.cli.evaluate import evaluate
 from stvsr_cli.cli.models import app as models_app
 from stvsr_cli.cli.train import train
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog=EXIT_CODES)(upscale)
+app.command()(compare)
 app.command()(train)
 app.command()(evaluate)
 app.add_typer(models_app, name="models")

@@ -1,13 +1,10 @@
 """What a restored video is worth against its original: measures on frames, [T, 3, H, W] in [0, 1]."""
 
-from dataclasses import dataclass
-from itertools import pairwise
-
-import cv2
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from stvsr_cli.quality.motion import Motion
 
 BORDER_PX = 8
 """Rim that psnr leaves out: methods differ there by how they pad."""
@@ -15,8 +12,6 @@ WINDOW_PX, WINDOW_SIGMA = 11, 1.5
 """Gaussian window of ssim."""
 STABLE_MEAN, STABLE_VARIANCE = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 """Constants of ssim for code values up to 255."""
-SAME_PATH_PX = 1.0
-"""Where flow there and back differ by less than this (sum of both axes), a pixel is seen in both frames."""
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -34,10 +29,10 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity per frame (Wang et al., 2004); a, b: luma [N, 1, H, W] in [0, 1]. Returns [N]."""
     place = torch.arange(WINDOW_PX, dtype=torch.float64, device=a.device) - WINDOW_PX // 2
     row = torch.exp(-place.square() / (2 * WINDOW_SIGMA**2))
-    window = torch.outer(row, row) / row.sum().square()
+    row = row / row.sum()
 
     def average(x: Tensor) -> Tensor:
-        return functional.conv2d(x, window[None, None])
+        return functional.conv2d(functional.conv2d(x, row.view(1, 1, 1, -1)), row.view(1, 1, -1, 1))
 
     x, y = a.double() * 255, b.double() * 255
     mean_x, mean_y = average(x), average(y)
@@ -51,45 +46,6 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 def gradient_energy(frames: Tensor) -> float:
     """Mean absolute step to the pixel below plus that to the pixel at the right; frames: luma [T, 1, H, W]."""
     return float(frames.diff(dim=2).abs().mean() + frames.diff(dim=3).abs().mean())
-
-
-@dataclass(frozen=True, slots=True)
-class Motion:
-    """Where each pixel of a video goes by the next frame."""
-
-    flow: np.ndarray
-    """[T - 1, H, W, 2] float32: x, y in pixels."""
-    seen: np.ndarray
-    """[T - 1, H, W] float32: 1 where the pixel is found again, 0 where it is covered or lost."""
-
-    @classmethod
-    def of(cls, frames: Tensor) -> "Motion":
-        """Return the motion of luma frames [T, 1, H, W] in [0, 1], by OpenCV's DIS, checked there and back."""
-        search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        coded = (frames[:, 0] * 255).clamp(0, 255).byte().cpu().numpy()
-        flows, seen = [], []
-        for here, there in pairwise(coded):
-            flow, back = search.calc(here, there, None), search.calc(there, here, None)
-            error = np.abs(flow + _along(back, flow)).sum(-1)
-            flows.append(flow)
-            seen.append((error < SAME_PATH_PX).astype(np.float32))
-        return cls(np.stack(flows), np.stack(seen))
-
-    def error(self, frames: Tensor) -> float:
-        """Mean absolute change of luma frames [T, 1, H, W] along this motion, where it is seen: the temporal error."""
-        values = frames[:, 0].float().cpu().numpy()
-        errors = [
-            (np.abs(_along(there, flow) - here) * seen).sum() / max(seen.sum(), 1)
-            for (here, there), flow, seen in zip(pairwise(values), self.flow, self.seen, strict=True)
-        ]
-        return float(np.mean(errors))
-
-
-def _along(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Return a picture [H, W] or [H, W, C] sampled where the flow points."""
-    height, width = flow.shape[:2]
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    return np.asarray(cv2.remap(picture, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR))
 
 
 @torch.no_grad()

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from stvsr_cli.quality.measures import Motion, gradient_energy, luma, measure, psnr, ssim
+from stvsr_cli.quality.measures import gradient_energy, luma, measure, psnr, ssim
+from stvsr_cli.quality.motion import Motion
 
 
 def video(num_frames: int = 4, height: int = 64, width: int = 96, step_px: int = 2) -> torch.Tensor:
