@@ -204,7 +204,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for the files on which the program failed")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    __import__("stvsr_cli.pipeline.ends")  # so that forks need not
+    __import__("stvsr_cli.pipeline.work")  # so that forks need not
     bounds = Bounds(options.seconds, options.mib * 2**20)
     root = Path(tempfile.mkdtemp(prefix="stvsr-fuzz-"))
     codes: Counter[int] = Counter()

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stvsr_cli import __version__
 from stvsr_cli.batch.claims import claimed
@@ -23,10 +23,11 @@ from stvsr_cli.job.report import Loaded, Progress
 from stvsr_cli.media.images import ImageSource, is_image
 from stvsr_cli.media.read.count import measure
 from stvsr_cli.media.read.probe import probe
-from stvsr_cli.models.contract import OneStepModel
 from stvsr_cli.pipeline import upscale as pipeline
-from stvsr_cli.pipeline.ends import EndsConfig, upscale_between
 from stvsr_cli.runtime.parts import write_whole
+
+if TYPE_CHECKING:
+    from stvsr_cli.models.contract import OneStepModel
 
 logger = logging.getLogger(__name__)
 
@@ -199,11 +200,7 @@ class _Batch:
     def _make(self, number: int, item: Item, job: Job) -> Entry:
         tell, give_up = partial(self._tell, number, item), partial(self._give_up, number, item)
         begin = time.perf_counter()
-        if is_image(job.input):
-            report = upscale_between(job, EndsConfig(), loaded=self._model(), progress=tell, last_resort=give_up)
-        else:
-            pipeline.probe_early(job)
-            report = pipeline.upscale(job, loaded=self._model(), progress=tell, stop=self.wish, last_resort=give_up)
+        report = pipeline.upscale(job, loaded=self._model, progress=tell, stop=self.wish, last_resort=give_up)
         spent = time.perf_counter() - begin
         fps = round(report.frames_out / max(spent, 1e-9), 3)
         return self._entry(item, DONE, frames_in=report.frames_in, frames_out=report.frames_out, fps=fps)
@@ -211,8 +208,10 @@ class _Batch:
     def _model(self) -> Loaded:
         with self._loading:
             if self.loaded is None:
+                from stvsr_cli.pipeline.loading import load
+
                 try:
-                    self.loaded = pipeline.load(self.job)
+                    self.loaded = load(self.job)
                 except StvsrError as error:
                     raise _Fatal(error) from error
             if self.config.jobs > 1 and not isinstance(self.loaded.model, Shared):
@@ -284,7 +283,7 @@ class _Fatal(Exception):
 class Shared:
     """A model that several videos use in turns: one verb at a time; see `contract.OneStepModel`."""
 
-    def __init__(self, model: OneStepModel) -> None:
+    def __init__(self, model: "OneStepModel") -> None:
         self._model, self._lock = model, threading.RLock()
 
     def __getattr__(self, name: str) -> Any:

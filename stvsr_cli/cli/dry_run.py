@@ -1,15 +1,16 @@
 """The plan of a job as lines of text, for `--dry-run`."""
 
-import shutil
 from fractions import Fraction
+from pathlib import Path
 
-from stvsr_cli.job.disk import beyond_limits, estimate, in_words
+from stvsr_cli.job.disk import beyond_limits, estimate, free_bytes, in_words
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import Plan
 from stvsr_cli.job.report import Loaded
+from stvsr_cli.media.pipes import PIPE, PIPE_FORMATS
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.write.encode import encoder_options
-from stvsr_cli.media.write.mux import supported_codecs
+from stvsr_cli.media.write.mux import FORMATS, supported_codecs
 from stvsr_cli.media.write.streams import plan_streams
 from stvsr_cli.models.fit.memory import memory_lines
 
@@ -59,16 +60,21 @@ def _described(info: VideoInfo) -> str:
 
 
 def _disk(job: Job, plan: Plan) -> str:
+    if job.output == PIPE:
+        return "none: standard output"
     need = estimate(job, plan, keeps_journal=job.resume != "never")
     if need is None:
         return "unknown, as the length is"
     beside = f", and {in_words(need.journal)} for the journal until it is done" if need.journal else ""
-    return f"about {in_words(need.output)}{beside}; {in_words(shutil.disk_usage(job.output.parent).free)} are free"
+    return f"about {in_words(need.output)}{beside}; {in_words(free_bytes(job.output.parent))} are free"
 
 
 def _streams(job: Job, info: VideoInfo) -> list[str]:
-    fates = plan_streams(info, *supported_codecs(job.output))
     kinds = {stream.index: stream for stream in info.streams}
+    if job.encoder.codec == "rawvideo":
+        return [f"stream {index}  drop {stream.kind} {stream.codec} (pictures only)" for index, stream in kinds.items()]
+    suffix = next((suffix for suffix, name in FORMATS.items() if name == (job.format or PIPE_FORMATS[0])), "")
+    fates = plan_streams(info, *supported_codecs(Path(f"-{suffix}") if job.output == PIPE else job.output))
     lines = [
         f"stream {fate.index}  {fate.action} {kinds[fate.index].kind} {kinds[fate.index].codec}"
         + (f" ({fate.why})" if fate.why else "")

@@ -6,7 +6,12 @@ from typing import Annotated
 import typer
 
 from stvsr_cli.cli.progress import KINDS
+from stvsr_cli.job import job as jobs
+from stvsr_cli.job.job import Job
+from stvsr_cli.models.fit import asked
 
+DEFAULT = Job(input=Path("-"), output=Path("-"))
+"""Its fields are the options' defaults."""
 SIZE, MODEL, ENCODING, RUN = "Size and time", "Model and device", "Encoding", "Run"
 BATCH = "Several files"
 
@@ -28,7 +33,8 @@ Height = Annotated[
 ]
 FpsFactor = Annotated[int, typer.Option(help="Frame rate factor: 1 (size only), 2 or 4.", rich_help_panel=SIZE)]
 Cuts = Annotated[
-    str, typer.Option(help="hold: no frame is made across a cut; ignore: the file is one shot.", rich_help_panel=SIZE)
+    jobs.Cuts,
+    typer.Option(help="hold: no frame is made across a cut; ignore: the file is one shot.", rich_help_panel=SIZE),
 ]
 Start = Annotated[
     str | None, typer.Option(metavar="TIME", help="Begin there: seconds, MM:SS or HH:MM:SS.", rich_help_panel=SIZE)
@@ -39,7 +45,8 @@ VideoStream = Annotated[
 ]
 
 Deinterlace = Annotated[
-    str, typer.Option(help="auto: where fields are found; on: everything; off: nothing.", rich_help_panel=SIZE)
+    jobs.Deinterlace,
+    typer.Option(help="auto: where fields are found; on: everything; off: nothing.", rich_help_panel=SIZE),
 ]
 
 Model = Annotated[str, typer.Option(help="Model; see `stvsr models list`.", rich_help_panel=MODEL)]
@@ -47,7 +54,7 @@ Weights = Annotated[
     Path | None, typer.Option(help="Weights, a file or folder, instead of the model's own.", rich_help_panel=MODEL)
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MODEL)]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MODEL)]
+Precision = Annotated[jobs.Precision, typer.Option(help="What the model computes in.", rich_help_panel=MODEL)]
 Window = Annotated[int | None, typer.Option(min=2, help="Source frames per model call.", rich_help_panel=MODEL)]
 Overlap = Annotated[int | None, typer.Option(min=1, help="Source frames two windows share.", rich_help_panel=MODEL)]
 Batch = Annotated[str, typer.Option(help="auto, or windows and tiles per model call.", rich_help_panel=MODEL)]
@@ -86,18 +93,18 @@ Guidance = Annotated[
     bool, typer.Option("--guidance/--no-guidance", help="Guide by the whole video (diffst).", rich_help_panel=MODEL)
 ]
 Offload = Annotated[
-    str,
+    asked.Offload,
     typer.Option(
-        help="none; model or sequential: networks, or their blocks, wait in main memory (large models, GPU).",
+        help="model or sequential: networks, or their blocks, wait in main memory (large models, GPU).",
         rich_help_panel=MODEL,
     ),
 ]
 Quantize = Annotated[
-    str,
-    typer.Option(help="none, int8 or fp8: the denoiser's weights, by torchao (large models).", rich_help_panel=MODEL),
+    asked.Quantize,
+    typer.Option(help="The denoiser's weights, by torchao (large models).", rich_help_panel=MODEL),
 ]
 Attention = Annotated[
-    str,
+    asked.Attention,
     typer.Option(help="sdpa; auto: flash where installed; flash or sage (large models, GPU).", rich_help_panel=MODEL),
 ]
 
@@ -135,7 +142,7 @@ ReportPath = Annotated[
 ]
 
 Format = Annotated[
-    str | None,
+    jobs.Format | None,
     typer.Option(
         "--format",
         help="Of standard output: matroska (default), nut, mpegts or y4m; of pictures in a folder: png or jpg.",
@@ -148,7 +155,7 @@ Fps = Annotated[
 ]
 
 Resume = Annotated[
-    str,
+    jobs.Resume,
     typer.Option(
         help="auto: go on where an earlier run ended; force: start over; never: keep nothing of a run that ends early.",
         rich_help_panel=RUN,

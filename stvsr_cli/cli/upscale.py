@@ -13,11 +13,13 @@ from stvsr_cli.cli.failures import Stop, give_up, reported
 from stvsr_cli.cli.progress import Display, displayed
 from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
 from stvsr_cli.errors import UsageError
+from stvsr_cli.job.job import Job
+from stvsr_cli.media.write.settings import EncoderConfig
+from stvsr_cli.models.entry import ModelOptions
+from stvsr_cli.models.fit.asked import Fit
 
 if TYPE_CHECKING:
-    from stvsr_cli.job.job import Job
     from stvsr_cli.job.report import Progress, Report
-    from stvsr_cli.pipeline.ends import EndsConfig
 
 logger = logging.getLogger(__name__)
 
@@ -27,21 +29,21 @@ def upscale(
     scale: opt.Scale = None,
     width: opt.Width = None,
     height: opt.Height = None,
-    fps_factor: opt.FpsFactor = 2,
-    cuts: opt.Cuts = "hold",
+    fps_factor: opt.FpsFactor = opt.DEFAULT.fps_factor,
+    cuts: opt.Cuts = opt.DEFAULT.cuts,
     start: opt.Start = None,
     end: opt.End = None,
     video_stream: opt.VideoStream = None,
-    deinterlace: opt.Deinterlace = "auto",
-    model: opt.Model = "compact",
+    deinterlace: opt.Deinterlace = opt.DEFAULT.deinterlace,
+    model: opt.Model = opt.DEFAULT.model,
     weights: opt.Weights = None,
-    device: opt.Device = "auto",
-    precision: opt.Precision = "auto",
+    device: opt.Device = opt.DEFAULT.device,
+    precision: opt.Precision = opt.DEFAULT.precision,
     window: opt.Window = None,
     overlap: opt.Overlap = None,
     batch: opt.Batch = "auto",
     tile: opt.TilePx = "auto",
-    seed: opt.Seed = 0,
+    seed: opt.Seed = opt.DEFAULT.seed,
     detail: opt.Detail = None,
     prompt: opt.Prompt = None,
     color_fix: opt.ColorFix = None,
@@ -50,10 +52,10 @@ def upscale(
     vae_tile: opt.VaeTile = "auto",
     aggregation: opt.Aggregation = True,
     guidance: opt.Guidance = True,
-    offload: opt.Offload = "none",
-    quantize: opt.Quantize = "none",
-    attention: opt.Attention = "sdpa",
-    codec: opt.Codec = "libx264",
+    offload: opt.Offload = opt.DEFAULT.fit.offload,
+    quantize: opt.Quantize = opt.DEFAULT.fit.quantize,
+    attention: opt.Attention = opt.DEFAULT.fit.attention,
+    codec: opt.Codec = opt.DEFAULT.encoder.codec,
     crf: opt.Crf = None,
     preset: opt.Preset = None,
     pix_fmt: opt.PixFmt = None,
@@ -67,17 +69,17 @@ def upscale(
     jobs: opt.Jobs = 1,
     fail_fast: opt.FailFast = False,
     report: opt.ReportPath = None,
-    resume: opt.Resume = "auto",
-    segment_frames: opt.SegmentFrames = 240,
-    overwrite: opt.Overwrite = False,
-    record: opt.KeepRecord = True,
-    allow_url: opt.AllowUrl = False,
-    max_pixels: opt.MaxPixels = 1 << 26,
+    resume: opt.Resume = opt.DEFAULT.resume,
+    segment_frames: opt.SegmentFrames = opt.DEFAULT.segment_frames,
+    overwrite: opt.Overwrite = opt.DEFAULT.overwrite,
+    record: opt.KeepRecord = opt.DEFAULT.record,
+    allow_url: opt.AllowUrl = opt.DEFAULT.allow_url,
+    max_pixels: opt.MaxPixels = opt.DEFAULT.max_pixels,
     stall_timeout: opt.StallTimeout = None,
-    space_check: opt.SpaceCheck = True,
+    space_check: opt.SpaceCheck = opt.DEFAULT.check_space,
     nice: opt.Nice = 0,
     dry_run: opt.DryRun = False,
-    threads: opt.Threads = 0,
+    threads: opt.Threads = opt.DEFAULT.threads,
     progress: opt.ProgressKind = "auto",
     verbose: opt.Verbose = 0,
     quiet: opt.Quiet = False,
@@ -87,13 +89,6 @@ def upscale(
     shown = "none" if dry_run or (quiet and progress == "auto") else progress
     stop = Stop()
     with displayed(shown, -1 if quiet else verbose) as display, reported(traceback=traceback, stop=stop):
-        from stvsr_cli.batch.inputs import is_pattern
-        from stvsr_cli.job.job import Job
-        from stvsr_cli.media.write.encode import EncoderConfig
-        from stvsr_cli.models.entry import ModelOptions
-        from stvsr_cli.models.fit.fit import Fit
-        from stvsr_cli.pipeline.ends import EndsConfig, is_between
-
         if nice and hasattr(os, "nice"):  # before any thread is there
             os.nice(nice)
         inputs, output = split_paths(paths)
@@ -105,7 +100,7 @@ def upscale(
         job = Job(
             input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
             resume=resume, record=record, segment_frames=segment_frames, stall_timeout_s=stall_timeout,
-            check_space=space_check, deinterlace=deinterlace, max_pixels=max_pixels,
+            format=format, fps=parse_scale(fps, "--fps"), check_space=space_check, deinterlace=deinterlace, max_pixels=max_pixels,
             scale=parse_scale(scale), width=width, height=height, fps_factor=fps_factor, cuts=cuts,
             start=parse_time(start, "--start"), end=parse_time(end, "--end"),
             model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,
@@ -119,56 +114,70 @@ def upscale(
             fit=Fit(offload=offload, quantize=quantize, attention=attention),
             encoder=EncoderConfig(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, options=options, threads=threads),
         )  # fmt: skip
-        between = EndsConfig(format=format, rate=parse_scale(fps, "--fps"))
-        if len(inputs) == 1 and not is_pattern(inputs[0]) and is_between(job.input, job.output, between):
-            if several.skip_existing or several.report is not None:
-                raise UsageError("--skip-existing and --report are for video files.", hint="Leave them out.")
-            if dry_run:
-                typer.echo(f"{job.input} -> {job.output}")
-            else:
-                _upscale(job, display, between, stop)
-            return
-        if between != EndsConfig():
-            raise UsageError("--format is for standard output and pictures, --fps for pictures that are read.")
-        if is_batch(inputs, output, several):
-            items, folder = batch_items(inputs, output, job, several)
-            if dry_run:
-                print_items(items)
-            else:
-                upscale_batch(items, folder, job, several, display, quiet=quiet, kind=progress, stop=stop)
-        elif dry_run:
-            _print_plan(job)
+        _do(job, inputs, output, several, display, stop, quiet=quiet, kind=progress, dry_run=dry_run)
+
+
+def _do(
+    job: Job,
+    inputs: list[str],
+    output: str,
+    several: BatchOptions,
+    display: Display,
+    stop: Stop,
+    *,
+    quiet: bool,
+    kind: str,
+    dry_run: bool,
+) -> None:
+    """Upscale one video or several, or say what would be done."""
+    from stvsr_cli.batch.inputs import is_pattern
+    from stvsr_cli.pipeline.upscale import stands_alone
+
+    if len(inputs) == 1 and not is_pattern(inputs[0]) and stands_alone(job):
+        if several.skip_existing or several.report is not None:
+            raise UsageError("--skip-existing and --report are for video files.", hint="Leave them out.")
+    elif job.format is not None or job.fps is not None:
+        raise UsageError("--format is for standard output and pictures, --fps for pictures that are read.")
+    elif is_batch(inputs, output, several):
+        items, folder = batch_items(inputs, output, job, several)
+        if dry_run:
+            print_items(items)
         else:
-            _upscale(job, display, stop=stop)
+            upscale_batch(items, folder, job, several, display, quiet=quiet, kind=kind, stop=stop)
+        return
+    if dry_run:
+        _print_plan(job)
+    else:
+        _upscale(job, display, stop)
 
 
-def _print_plan(job: "Job") -> None:
+def _print_plan(job: Job) -> None:
+    from stvsr_cli.media.pipes import is_pipe
+    from stvsr_cli.pipeline.upscale import plan
+
+    if is_pipe(job.input):  # which would be used up
+        typer.echo(f"{job.input} -> {job.output}")
+        return
+    job, planned, loaded = plan(job)
     from stvsr_cli.cli.dry_run import plan_lines
-    from stvsr_cli.pipeline.upscale import load, plan, probe_early
 
-    probe_early(job)
-    loaded = load(job)
-    for line in plan_lines(job, plan(job, loaded), loaded):
+    for line in plan_lines(job, planned, loaded):
         typer.echo(line)
 
 
-def _upscale(job: "Job", display: Display, between: "EndsConfig | None" = None, stop: Stop | None = None) -> None:
+def _upscale(job: Job, display: Display, stop: Stop) -> None:
     from stvsr_cli.media.pipes import PipeClosed
-    from stvsr_cli.pipeline.ends import makes_sequence, upscale_between
+    from stvsr_cli.pipeline.upscale import keeps_journal
     from stvsr_cli.pipeline.upscale import upscale as run
 
-    stop = stop or Stop()
-    keeps_journal = job.resume != "never" and (between is None or makes_sequence(job, between))
+    is_kept = keeps_journal(job)
 
     def show(progress: "Progress") -> None:
-        stop.armed = keeps_journal and progress.phase == "upscale"
+        stop.armed = is_kept and progress.phase == "upscale"
         display.show(progress)
 
     try:
-        if between is not None:
-            report = upscale_between(job, between, progress=show, stop=stop.asked, last_resort=give_up)
-        else:
-            report = run(job, progress=show, stop=stop.asked, last_resort=give_up)
+        report = run(job, progress=show, stop=stop.asked, last_resort=give_up)
     except PipeClosed:
         logger.info("the reader of the output has gone; that is all it wanted")
         return
@@ -176,7 +185,7 @@ def _upscale(job: "Job", display: Display, between: "EndsConfig | None" = None, 
     logger.info("%s", _summary(job, report))
 
 
-def _summary(job: "Job", report: "Report") -> str:
+def _summary(job: Job, report: "Report") -> str:
     out, seconds = report.output, report.seconds
     return (
         f"{job.output}: {report.frames_in} -> {report.frames_out} frames, {out.width}x{out.height}, "

@@ -23,8 +23,9 @@ import av.error
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.probe import VideoInfo
-from stvsr_cli.media.write.encode import EncoderConfig, Packet, to_av
+from stvsr_cli.media.write.encode import Packet, to_av
 from stvsr_cli.media.write.mux import OutputSpec, add_video, container_format
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.parts import part_path, publish
 

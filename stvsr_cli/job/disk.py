@@ -11,7 +11,7 @@ from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import Plan
 from stvsr_cli.media.images import is_image
 from stvsr_cli.media.pipes import PIPE
-from stvsr_cli.media.write.encode import DEFAULT_CRF, EncoderConfig
+from stvsr_cli.media.write.settings import DEFAULT_CRF, EncoderConfig
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def check_space(job: Job, plan: Plan, *, journal: Path | None = None) -> None:
         return
     had = sum(path.stat().st_size for path in journal.glob("*")) if journal is not None and journal.is_dir() else 0
     folder = job.output.parent
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if need.total - had > free:
         beside = " with the journal" if need.journal else ""
         raise OutputError(
@@ -89,6 +89,12 @@ def check_space(job: Job, plan: Plan, *, journal: Path | None = None) -> None:
             f"{os.fspath(folder)}.",
             hint="Free space, or pass --no-space-check.",
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of a folder, or of the one that it would be made in."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.is_dir()), Path())
+    return shutil.disk_usage(there).free
 
 
 def warn_of_limits(job: Job, plan: Plan) -> None:

@@ -3,14 +3,23 @@
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal, get_args
 
 from stvsr_cli.errors import UsageError
-from stvsr_cli.media.read.deinterlace import MODES
-from stvsr_cli.media.read.probe import MAX_PIXELS
-from stvsr_cli.media.write.encode import EncoderConfig
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.models.entry import ModelOptions
-from stvsr_cli.models.fit.fit import Fit
+from stvsr_cli.models.fit.asked import Fit
 from stvsr_cli.runtime.watchdog import check_timeout
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Cuts = Literal["hold", "ignore"]
+Resume = Literal["auto", "never", "force"]
+Deinterlace = Literal["auto", "off", "on"]
+Format = Literal["matroska", "nut", "mpegts", "y4m", "png", "jpg", "jpeg"]
+CHOICES = {"precision": Precision, "cuts": Cuts, "resume": Resume, "deinterlace": Deinterlace}
+"""Options that take one of a few words, by name."""
+IMAGE_FORMATS = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg"}
+"""Formats of pictures, and their suffixes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,17 +27,17 @@ class Job:
     """Everything that is asked for one video."""
 
     input: Path
-    """Video to read."""
+    """Video to read; - for standard input; a picture, a numbered pattern of them or a folder."""
     output: Path
-    """Video to write; its suffix chooses the container."""
+    """Video to write, whose suffix chooses the container; - for standard output; a picture, a pattern or a folder."""
     model: str = "compact"
     """Name of the model."""
     weights: Path | None = None
     """Weights file or folder; None: where the model's weights are found."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    precision: str = "auto"
-    """auto, fp32, bf16 or fp16."""
+    precision: Precision = "auto"
+    """What the model computes in."""
     scale: Fraction | None = None
     """Spatial factor in [1, 4]; None: 4, or what width or height ask for."""
     width: int | None = None
@@ -55,7 +64,11 @@ class Job:
     """How a large model is made to fit the device."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """How the video is encoded."""
-    cuts: str = "hold"
+    format: Format | None = None
+    """Of what goes to standard output: matroska (None), nut, mpegts or y4m; of pictures in a folder: png or jpg."""
+    fps: Fraction | None = None
+    """Frames per second of pictures that are read; None: 25."""
+    cuts: Cuts = "hold"
     """hold: no frame is made across a cut; ignore: the whole file is one shot."""
     start: Fraction | None = None
     """Seconds from the input's start to begin at."""
@@ -67,16 +80,16 @@ class Job:
     """Compute threads; 0: one a core."""
     overwrite: bool = False
     """Whether an existing output may be replaced."""
-    resume: str = "auto"
+    resume: Resume = "auto"
     """auto: go on where an earlier run ended; force: start over; never: keep no journal and go on with none."""
     segment_frames: int = 240
     """Output frames after which what is made is put on disk to stay, at the next window or shot."""
     record: bool = True
     """Whether the output's metadata says how it was made: version, model, weights, options."""
-    deinterlace: str = "auto"
+    deinterlace: Deinterlace = "auto"
     """auto: what is found to be interlaced is deinterlaced; on: everything is; off: nothing."""
-    max_pixels: int = MAX_PIXELS
-    """Most pixels of an input frame."""
+    max_pixels: int = 1 << 26
+    """Most pixels of an input frame; 8192 x 8192 unless said otherwise."""
     allow_url: bool = False
     """Whether the input may be something else than a local file."""
     check_space: bool = True
@@ -86,30 +99,36 @@ class Job:
     time for the model and for the other end of a pipe."""
 
     def __post_init__(self) -> None:
+        self._check_words()
+        self._check_size_and_time()
+        for name, least in (("batch", 1), ("tile", 0), ("segment_frames", 1), ("max_pixels", 1), ("threads", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UsageError(f"{name.replace('_', '-')}={value} must be at least {least}.")
+        if self.detail is not None and not 0 <= self.detail <= 1:
+            raise UsageError(f"detail={self.detail} must lie in [0, 1].")
+        check_timeout(self.stall_timeout_s)
+
+    def _check_words(self) -> None:
+        for name, kinds in CHOICES.items():
+            if getattr(self, name) not in get_args(kinds):
+                known = get_args(kinds)
+                raise UsageError(f"{name}={getattr(self, name)!r} must be {', '.join(known[:-1])} or {known[-1]}.")
+        if self.format is not None and self.format not in get_args(Format):
+            raise UsageError(
+                f"--format {self.format!r} is not known.", hint=f"Use one of {', '.join(get_args(Format))}."
+            )
+
+    def _check_size_and_time(self) -> None:
         if self.fps_factor not in (1, 2, 4):
             raise UsageError(f"fps-factor={self.fps_factor} must be 1, 2 or 4.")
         if sum(x is not None for x in (self.scale, self.width, self.height)) > 1:
             raise UsageError("--scale, --width and --height exclude each other.", hint="Give one of them.")
         if self.scale is not None and not 1 <= self.scale <= 4:
             raise UsageError(f"scale={float(self.scale):g} must lie in [1, 4].")
-        if self.cuts not in ("hold", "ignore"):
-            raise UsageError(f"cuts={self.cuts!r} must be hold or ignore.")
-        if self.deinterlace not in MODES:
-            raise UsageError(f"deinterlace={self.deinterlace!r} must be {', '.join(MODES)}.")
-        if self.max_pixels < 1:
-            raise UsageError(f"max-pixels={self.max_pixels} must be at least 1.")
-        if self.resume not in ("auto", "never", "force"):
-            raise UsageError(f"resume={self.resume!r} must be auto, never or force.")
-        if self.segment_frames < 1:
-            raise UsageError(f"segment-frames={self.segment_frames} must be at least 1.")
-        if self.detail is not None and not 0 <= self.detail <= 1:
-            raise UsageError(f"detail={self.detail} must lie in [0, 1].")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise UsageError(f"fps={float(self.fps):g} must lie in (0, 1000].")
         if self.start is not None and self.start < 0:
             raise UsageError(f"start={float(self.start)} must not be negative.")
         if self.end is not None and self.end <= (self.start or 0):
             raise UsageError("--end must lie after --start.")
-        if self.tile is not None and self.tile < 0:
-            raise UsageError(f"tile={self.tile} must not be negative.", hint="Use auto, off or a number of pixels.")
-        check_timeout(self.stall_timeout_s)
-        if self.batch is not None and self.batch < 1:
-            raise UsageError(f"batch={self.batch} must be at least 1.")

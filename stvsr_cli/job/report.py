@@ -1,11 +1,14 @@
 """What a run says while it goes, what it came to, and the model that it goes with."""
 
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from stvsr_cli.media.read.probe import VideoInfo
-from stvsr_cli.models.contract import OneStepModel
+
+if TYPE_CHECKING:
+    import torch
+
+    from stvsr_cli.models.contract import OneStepModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,9 @@ class Report:
 class Loaded:
     """A model on its device, ready for any number of jobs."""
 
-    model: OneStepModel
-    device: torch.device
-    dtype: torch.dtype
+    model: "OneStepModel"
+    device: "torch.device"
+    dtype: "torch.dtype"
     seconds: float
     weights: str = ""
     """What the weights are known by."""

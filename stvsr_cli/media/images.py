@@ -137,6 +137,14 @@ def image_pix_fmt(target: Path, bit_depth: int) -> str:
     return "gbrp10le" if bit_depth > 8 and target.suffix.lower() == ".png" else "gbrp"
 
 
+def numbered(target: Path, number: int) -> Path:
+    """The picture of a number by a pattern such as frames/%05d.png; the picture itself where there is no pattern."""
+    match = NUMBER.search(target.name)
+    if match is None:
+        return target
+    return target.with_name(target.name[: match.start()] + match[0] % number + target.name[match.end() :])
+
+
 @dataclass(slots=True)
 class ImageOutput:
     """Writes each frame as a picture, under a temporary name first. What is written stays when a later one fails.
@@ -156,7 +164,7 @@ class ImageOutput:
     def __enter__(self) -> "ImageOutput":
         if self.made is not None and self.made.exists():
             self._known = set(self.made.read_text().splitlines())
-        self._check(self._name(self._count + 1))
+        self._check(numbered(self.target, self._count + 1))
         remove_orphans(self.target)
         return self
 
@@ -167,14 +175,7 @@ class ImageOutput:
     @property
     def latest(self) -> Path:
         """The picture written last."""
-        return self._name(self._count)
-
-    def _name(self, number: int) -> Path:
-        match = NUMBER.search(self.target.name)
-        if match is None:
-            return self.target
-        text = match[0] % number
-        return self.target.with_name(self.target.name[: match.start()] + text + self.target.name[match.end() :])
+        return numbered(self.target, self._count)
 
     def _check(self, path: Path) -> None:
         check_target(path, self.source.path, overwrite=self.overwrite or path.name in self._known)
@@ -182,7 +183,7 @@ class ImageOutput:
     def write(self, picture: Picture, pts: int, duration: int) -> None:
         """Write the next frame. Raises OutputError."""
         self._count += 1
-        path = self._name(self._count)
+        path = numbered(self.target, self._count)
         self._check(path)
         turns = rotation_turns(self.source, picture.pix_fmt)
         data = encoded(np.rot90(_rgb(picture), turns), path.suffix)

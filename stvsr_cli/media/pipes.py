@@ -22,8 +22,9 @@ import numpy as np
 from stvsr_cli.errors import InputError, OutputError, UsageError
 from stvsr_cli.media.read.decode import Frame, Picture, picture_of
 from stvsr_cli.media.read.probe import VideoInfo, describe
-from stvsr_cli.media.write.encode import EncoderConfig, find_encoder
+from stvsr_cli.media.write.encode import find_encoder
 from stvsr_cli.media.write.mux import OutputFile, OutputSpec
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.workers import Worker
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from stvsr_cli.models.contract import OneStepModel
-    from stvsr_cli.models.fit.fit import Fit
+    from stvsr_cli.models.fit.asked import Fit
 
 
 def check_options(
@@ -51,7 +51,8 @@ def load_model(
     asked = Loading(weights=weights, device=device, place=device, dtype=dtype, between=between, options=given)
     if not entry.large:
         return entry.load(asked)
-    from stvsr_cli.models.fit.fit import Fit, fit_model, loading_device
+    from stvsr_cli.models.fit.asked import Fit
+    from stvsr_cli.models.fit.fit import fit_model, loading_device
 
     fit = fit or Fit()
     model = entry.load(replace(asked, place=loading_device(fit, device)))

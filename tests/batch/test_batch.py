@@ -20,8 +20,9 @@ from stvsr_cli.errors import InputError, Interrupted, ModelError, OutputError, U
 from stvsr_cli.job.job import Job
 from stvsr_cli.media.read.count import measure
 from stvsr_cli.media.read.probe import probe
-from stvsr_cli.media.write.encode import EncoderConfig
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.models.linear import LinearModel
+from stvsr_cli.pipeline import loading
 from stvsr_cli.pipeline import upscale as pipeline
 from tests.clips import make_video, pattern
 
@@ -123,8 +124,8 @@ def test_json_progress_stays_json(tmp_path):
 def test_the_model_is_loaded_once_and_only_if_needed(tmp_path, monkeypatch):
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         clip(tmp_path / "in" / name)
-    loads, load = [], pipeline.load
-    monkeypatch.setattr(pipeline, "load", lambda job: loads.append(1) or load(job))
+    loads, load = [], loading.load
+    monkeypatch.setattr(loading, "load", lambda job: loads.append(1) or load(job))
     assert run(tmp_path / "in", tmp_path / "out").exit_code == 0 and len(loads) == 1
     assert run(tmp_path / "in", tmp_path / "out", "--skip-existing").exit_code == 0 and len(loads) == 1
 
@@ -322,7 +323,7 @@ def test_two_batches_share_the_files(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pipeline, "upscale", slow)
     items, results, barrier = find_items([tmp_path / "in"], out), [], threading.Barrier(2)
-    loaded = pipeline.load(job())
+    loaded = loading.load(job())
 
     def batch():
         barrier.wait()

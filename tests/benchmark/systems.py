@@ -14,8 +14,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stvsr_cli.models.contract import Request
+from stvsr_cli.models.fit.asked import Fit
 from stvsr_cli.models.fit.device import PRECISIONS, peak_bytes, pick_device
-from stvsr_cli.models.fit.fit import Fit, fit_model, loading_device, offload_on
+from stvsr_cli.models.fit.fit import fit_model, loading_device, offload_on
 from stvsr_cli.models.fit.memory import plan_memory
 from tests.benchmark import live_memory
 from tests.benchmark.full_size import build

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stvsr_cli import upscale
-from stvsr_cli.media.write.encode import EncoderConfig, encoder_options
+from stvsr_cli.media.write.encode import encoder_options
+from stvsr_cli.media.write.settings import EncoderConfig
 from tests.clips import ROOT, make_video, pattern
 from tests.durable.test_resume import job_of
 

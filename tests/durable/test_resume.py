@@ -16,7 +16,7 @@ from stvsr_cli.durable import journal, recorder
 from stvsr_cli.durable.journal import journal_folder
 from stvsr_cli.errors import Interrupted, OutputError, UsageError
 from stvsr_cli.job.report import Loaded
-from stvsr_cli.media.write.encode import EncoderConfig
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.models import linear
 from stvsr_cli.runtime.parts import part_path
 from tests.clips import ROOT, make_video, pattern

@@ -7,8 +7,8 @@ import pytest
 from stvsr_cli.durable.segments import SegmentWriter, extradata, is_whole, joined, read, reorder_delay
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.probe import probe
-from stvsr_cli.media.write.encode import EncoderConfig
 from stvsr_cli.media.write.mux import OutputFile, OutputSpec
+from stvsr_cli.media.write.settings import EncoderConfig
 from tests.clips import beep_times, make_video, pattern, read_frames
 
 PRESETS = {"libx264": "veryfast", "libx265": "ultrafast", "libsvtav1": "12"}

@@ -12,9 +12,8 @@ from stvsr_cli.cli import app
 from stvsr_cli.durable.journal import journal_folder
 from stvsr_cli.errors import OutputError
 from stvsr_cli.job.disk import beyond_limits, bits_per_pixel, check_space, estimate
-from stvsr_cli.media.write.encode import EncoderConfig
-from stvsr_cli.pipeline.ends import EndsConfig, upscale_between
-from stvsr_cli.pipeline.upscale import load, plan
+from stvsr_cli.media.write.settings import EncoderConfig
+from stvsr_cli.pipeline.upscale import plan
 from tests.clips import BUNNY, make_video, pattern
 from tests.durable.test_resume import begun, clip, job_of, loaded
 
@@ -37,7 +36,7 @@ def with_free(monkeypatch, num_bytes):
 )
 def test_the_estimate_is_enough_and_not_far_off(tmp_path, encoder):
     job = Job(input=BUNNY, output=tmp_path / "out.mkv", model="linear", encoder=encoder)
-    found = estimate(job, plan(job, load(job)), keeps_journal=True)
+    found = estimate(job, plan(job)[1], keeps_journal=True)
     upscale(job)
     size = job.output.stat().st_size
     assert size <= found.output <= 4 * size
@@ -59,10 +58,10 @@ def test_too_little_room_ends_it_before_the_start(tmp_path, monkeypatch):
 def test_pictures_need_room_too_and_pipes_none(tmp_path, monkeypatch):
     source = make_video(tmp_path / "in.mp4", [pattern(i, 48, 32) for i in range(4)])
     with_free(monkeypatch, 1000)
-    job = Job(input=source, output=tmp_path / "pictures", model="linear")
+    job = Job(input=source, output=tmp_path / "pictures", model="linear", format="png")
     with pytest.raises(OutputError, match="needs about"):
-        upscale_between(job, EndsConfig(format="png"), loaded=loaded())
-    planned = plan(job_of(source, tmp_path / "o.mp4"), loaded())
+        upscale(job, loaded=loaded())
+    planned = plan(job_of(source, tmp_path / "o.mp4"), loaded=loaded())[1]
     assert estimate(replace(job, output=Path("-")), planned, keeps_journal=False) is None
     assert estimate(job_of(source, tmp_path / "o.mp4"), replace(planned, num_frames=None), keeps_journal=True) is None
 
@@ -70,7 +69,7 @@ def test_pictures_need_room_too_and_pipes_none(tmp_path, monkeypatch):
 def test_what_an_earlier_run_left_counts_as_had(tmp_path, monkeypatch):
     source, target = begun(tmp_path)
     job = job_of(source, target)
-    planned = plan(job, loaded())
+    planned = plan(job, loaded=loaded())[1]
     need = estimate(job, planned, keeps_journal=True).total
     left = sum(path.stat().st_size for path in journal_folder(target).iterdir())
     with_free(monkeypatch, need - left)

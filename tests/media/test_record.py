@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stvsr_cli.job.job import Job
 from stvsr_cli.media.record import Record, parse_record, read_record, record_in, sign
-from stvsr_cli.media.write.encode import EncoderConfig
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.pipeline.upscale import upscale
 from tests.clips import make_video, pattern
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stvsr_cli.job.job import Job
-from stvsr_cli.media.write.encode import EncoderConfig
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.pipeline.upscale import upscale
 from tests.zoo import ffmpeg, made
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from stvsr_cli.errors import Interrupted, OutputError, UsageError
-from stvsr_cli.pipeline.ends import EndsConfig, upscale_between
+from stvsr_cli.pipeline.upscale import upscale
 from tests.clips import ROOT
 from tests.durable.test_resume import Failing, clip, job_of, loaded
 
@@ -19,8 +19,8 @@ WINDOWED = {"segment_frames": 12, "window": 3}
 
 def pictures(source, folder, *, model=None, format="png", stop=None, **changes):
     folder.mkdir(exist_ok=True)
-    job = job_of(source, folder, **(WINDOWED | changes))
-    return upscale_between(job, EndsConfig(format=format), loaded=loaded(model), stop=stop)
+    job = job_of(source, folder, format=format, **(WINDOWED | changes))
+    return upscale(job, loaded=loaded(model), stop=stop)
 
 
 def contents(folder):

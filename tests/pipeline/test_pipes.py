@@ -17,8 +17,9 @@ from stvsr_cli.job.job import Job
 from stvsr_cli.media.pipes import PipeClosed
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.probe import probe
-from stvsr_cli.media.write.encode import EncoderConfig
-from stvsr_cli.pipeline.ends import EndsConfig, upscale_between
+from stvsr_cli.media.write.settings import EncoderConfig
+from stvsr_cli.pipeline import loading
+from stvsr_cli.pipeline.upscale import upscale
 from tests.clips import beep_times, make_video, pattern, read_frames
 
 PIPE = Path("-")
@@ -38,20 +39,20 @@ def redirected(number, handle):
         os.close(before)
 
 
-def between(source, target, *, format=None, **changes):
+def made(source, target, **changes):
     """Upscale with - at either end: source and target are the files that standard input and output stand for."""
     base = {"input": source, "output": target, "model": "linear", "encoder": QUICK, "scale": Fraction(2)}
-    return upscale_between(Job(**base | changes), EndsConfig(format=format))
+    return upscale(Job(**base | changes))
 
 
 def to_pipe(source, target, **changes):
     with open(target, "wb") as handle, redirected(1, handle):
-        return between(source, PIPE, **changes)
+        return made(source, PIPE, **changes)
 
 
 def from_pipe(source, target, **changes):
     with open(source, "rb") as handle, redirected(0, handle):
-        return between(PIPE, target, **changes)
+        return made(PIPE, target, **changes)
 
 
 def ffmpeg(*arguments, **options):
@@ -109,7 +110,7 @@ def test_the_header_of_y4m_says_what_comes(tmp_path, rate, aspect, pix_fmt, tag,
 
 def test_y4m_holds_exactly_the_frames_a_lossless_file_holds(tmp_path):
     source = make_video(tmp_path / "in.mp4", moving())
-    between(source, tmp_path / "out.mkv", encoder=EncoderConfig(codec="ffv1"), format=None)
+    made(source, tmp_path / "out.mkv", encoder=EncoderConfig(codec="ffv1"), format=None)
     to_pipe(source, tmp_path / "out.y4m", format="y4m")
     for a, b in zip(raw_frames(tmp_path / "out.mkv"), raw_frames(tmp_path / "out.y4m"), strict=True):
         assert all((x == y).all() for x, y in zip(a, b, strict=True))
@@ -122,8 +123,8 @@ def test_y4m_in_equals_the_file_in(tmp_path, pix_fmt):
     ffmpeg("-i", source, *strict, tmp_path / "in.y4m")
     lossless = EncoderConfig(codec="ffv1")
     report = from_pipe(tmp_path / "in.y4m", tmp_path / "a.mkv", encoder=lossless)
-    between(source, tmp_path / "b.mkv", encoder=lossless)
-    assert report.frames_in == 6 and report.output.average_rate == Fraction(48000, 1001)
+    twin = made(source, tmp_path / "b.mkv", encoder=lossless)
+    assert report.frames_in == 6 and report.output.average_rate == twin.output.average_rate
     for a, b in zip(raw_frames(tmp_path / "a.mkv"), raw_frames(tmp_path / "b.mkv"), strict=True):
         assert all((x == y).all() for x, y in zip(a, b, strict=True))
     times = [read_frames(tmp_path / name)[1] for name in ("a.mkv", "b.mkv")]
@@ -168,7 +169,7 @@ def test_y4m_streams(tmp_path):
     for thread in threads:
         thread.start()
     with os.fdopen(in_read, "rb") as i, os.fdopen(out_write, "wb") as o, redirected(0, i), redirected(1, o):
-        report = between(PIPE, PIPE, format="y4m")
+        report = made(PIPE, PIPE, format="y4m")
     for thread in threads:
         thread.join()
     assert first.is_set() and report.frames_out == 120
@@ -202,21 +203,19 @@ def test_a_reader_that_goes_ends_it(tmp_path):
         read, write = os.pipe()
         os.close(read)
         with os.fdopen(write, "wb") as handle, redirected(1, handle), pytest.raises(PipeClosed):
-            between(source, PIPE, format=format)
+            made(source, PIPE, format=format)
     assert threading.active_count() == before
 
 
 def test_nothing_but_data_goes_to_standard_output(tmp_path, monkeypatch):
-    from stvsr_cli.pipeline import upscale as pipeline
-
-    load = pipeline.load
+    load = loading.load
 
     def chatty(job):
         sys.stdout.write("a library says hello")
         os.write(1, b"and another, from C")
         return load(job)
 
-    monkeypatch.setattr(pipeline, "load", chatty)
+    monkeypatch.setattr(loading, "load", chatty)
     to_pipe(make_video(tmp_path / "in.mp4", moving(2)), tmp_path / "out.y4m", format="y4m")
     frame = 96 * 64 * 3 // 2 + len(b"FRAME\n")
     data = (tmp_path / "out.y4m").read_bytes()
@@ -228,7 +227,7 @@ def test_named_pipes_are_read_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     feeder = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(source.read_bytes()))
     feeder.start()
-    assert between(tmp_path / "pipe", tmp_path / "out.mp4").frames_out == 6
+    assert made(tmp_path / "pipe", tmp_path / "out.mp4").frames_out == 6
     feeder.join()
 
 
@@ -280,15 +279,15 @@ def test_the_shell_pipelines(tmp_path):
 @pytest.mark.parametrize("format", [None, "y4m"])
 def test_y4m_files_are_written(tmp_path, format):
     source = make_video(tmp_path / "in.mp4", moving(6), rate=Fraction(24000, 1001), audio_s=0.2)
-    report = between(source, tmp_path / "out.y4m", format=format)
+    report = made(source, tmp_path / "out.y4m", format=format)
     assert report.frames_out == 12
     to_pipe(source, tmp_path / "piped.y4m", format="y4m")
     assert (tmp_path / "out.y4m").read_bytes() == (tmp_path / "piped.y4m").read_bytes()
     assert probe(tmp_path / "out.y4m").average_rate == Fraction(48000, 1001)
     with pytest.raises(OutputError, match="exists already"):
-        between(source, tmp_path / "out.y4m")
+        made(source, tmp_path / "out.y4m")
     with pytest.raises(UsageError, match="YUV4MPEG2, not nut"):
-        between(source, tmp_path / "other.y4m", format="nut")
+        made(source, tmp_path / "other.y4m", format="nut")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.y4m", "piped.y4m"]
 
 
@@ -298,7 +297,7 @@ def test_a_y4m_file_that_fails_leaves_nothing(tmp_path, monkeypatch):
     source = make_video(tmp_path / "in.mp4", moving(6))
     monkeypatch.setattr(run, "from_rgb", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        between(source, tmp_path / "out.y4m")
+        made(source, tmp_path / "out.y4m")
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 

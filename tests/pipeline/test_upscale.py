@@ -10,10 +10,10 @@ from stvsr_cli import Job, upscale
 from stvsr_cli.errors import InputError, OutputError, UsageError
 from stvsr_cli.job.plan import output_size
 from stvsr_cli.job.report import Loaded
-from stvsr_cli.media.write.encode import EncoderConfig
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.models import linear
 from stvsr_cli.models.entry import ModelOptions
-from stvsr_cli.pipeline.upscale import load, plan
+from stvsr_cli.pipeline.upscale import plan
 from tests.clips import BUNNY, beep_times, flash_times, make_video, pattern, read_frames
 
 CPU = torch.device("cpu")
@@ -200,8 +200,9 @@ def test_an_encoder_that_fails_is_an_output_error(tmp_path):
 
 def test_memory_that_runs_out_once_changes_nothing(tmp_path):
     source = make_video(tmp_path / "in.mp4", moving(12))
-    upscale(job_of(source, tmp_path / "a.mp4"))
-    upscale(job_of(source, tmp_path / "b.mp4", batch=2), loaded=loaded_with(Failing(torch.OutOfMemoryError("no more"))))
+    upscale(job_of(source, tmp_path / "a.mp4", record=False))
+    failing = loaded_with(Failing(torch.OutOfMemoryError("no more")))
+    upscale(job_of(source, tmp_path / "b.mp4", batch=2, record=False), loaded=failing)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
@@ -257,16 +258,16 @@ class Hungry(linear.LinearModel):
 
 @pytest.mark.parametrize(("usable", "tiled"), [(320 * 180, 0), (320 * 180 - 1, 168), (140 * 140, 128), (1, 128)])
 def test_tiles_are_planned_by_the_memory_there_is(monkeypatch, usable, tiled):
-    monkeypatch.setattr("stvsr_cli.pipeline.upscale.usable_bytes", lambda device, waiting=0: usable)
-    planned = plan(job_of(BUNNY, Path("out.mp4")), loaded_with(Hungry(CPU)))
+    monkeypatch.setattr("stvsr_cli.pipeline.loading.usable_bytes", lambda device, waiting=0: usable)
+    planned = plan(job_of(BUNNY, Path("out.mp4")), loaded=loaded_with(Hungry(CPU)))[1]
     assert planned.tile.size_px == tiled
-    whole = plan(job_of(BUNNY, Path("out.mp4"), tile=0), loaded_with(Hungry(CPU)))
+    whole = plan(job_of(BUNNY, Path("out.mp4"), tile=0), loaded=loaded_with(Hungry(CPU)))[1]
     assert whole.num_tiles == 1
 
 
 def test_a_plan_says_what_will_come(tmp_path):
     job = job_of(BUNNY, tmp_path / "out.mp4", fps_factor=4, window=10, overlap=2)
-    planned = plan(job, load(job))
+    planned = plan(job)[1]
     assert (planned.width, planned.height, planned.num_frames) == (1280, 720, 200)
     assert planned.rate == 100 and planned.num_windows == 6
     assert output_size(planned.info, job) == (1280, 720)

@@ -8,7 +8,7 @@ import pytest
 
 from stvsr_cli.errors import InputError
 from stvsr_cli.job.job import Job
-from stvsr_cli.media.write.encode import EncoderConfig
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.pipeline.upscale import upscale
 from tests.zoo import FAST, FFMPEG, Seen, ffmpeg, made, see, source
 

@@ -39,8 +39,6 @@ VIDEO_SUFFIXES = frozenset(
     ".ts .vob .webm .wmv .y4m".split()
 )
 """Suffixes by which a video in a folder is known."""
-MAX_PIXELS = 1 << 26
-"""Most pixels of a frame that is read unasked: 8192 x 8192."""
 UNKNOWN = "unknown"
 """Codec of a stream that cannot be told."""
 LOCAL_PROTOCOLS = "file"

@@ -17,34 +17,17 @@ from stvsr_cli.media.read.decode import PLANAR, Picture
 from stvsr_cli.media.read.hdr import PARAMETERS, Hdr
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.read.siting import DEFAULT, siting_options
+from stvsr_cli.media.write.settings import DEFAULT_CRF, EncoderConfig
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-DEFAULT_CRF = {"libx264": 17, "libx265": 19, "libsvtav1": 24, "libvpx-vp9": 22, "libaom-av1": 22}
-"""Visually close to lossless for each encoder, at a size people keep."""
 PACKED = {"gbrp": "bgr0"}
 """Formats with the same samples in another order, for encoders that take only that one (ffv1)."""
 CPU_INFO = Path("/proc/cpuinfo")
 """What Linux says of the processor."""
 THREADS = {"libx265": ("x265-params", "pools"), "libsvtav1": ("svtav1-params", "lp")}
 """Of encoders that heed FFmpeg's number of threads only in part: the parameter that bounds them all."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EncoderConfig:
-    codec: str = "libx264"
-    """FFmpeg's name of the encoder."""
-    crf: int | None = None
-    """Constant rate factor; None takes the encoder's entry in `DEFAULT_CRF`."""
-    preset: str | None = None
-    """Speed preset of the encoder; None is its default."""
-    pix_fmt: str | None = None
-    """Pixel format, one of `PLANAR`; None keeps the input's where the encoder takes it."""
-    options: tuple[tuple[str, str], ...] = ()
-    """Further options of the encoder, passed as they are."""
-    threads: int = 0
-    """Threads of the encoder; 0 lets it choose."""
 
 
 @dataclass(frozen=True, slots=True)

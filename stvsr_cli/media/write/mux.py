@@ -19,7 +19,8 @@ from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.probe import ColorTags, VideoInfo, location, open_input
 from stvsr_cli.media.record import Record, sign
 from stvsr_cli.media.write.companions import Companions
-from stvsr_cli.media.write.encode import EncoderConfig, Packet, encoder_format, encoder_options, find_encoder, to_av
+from stvsr_cli.media.write.encode import Packet, encoder_format, encoder_options, find_encoder, to_av
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.parts import part_path, publish, remove_orphans
 from stvsr_cli.runtime.workers import Worker

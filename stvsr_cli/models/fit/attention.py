@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from stvsr_cli.errors import UsageError
+from stvsr_cli.models.fit.asked import check_kind
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("sdpa", "auto", "flash", "sage")
 PACKAGES = {"flash": ("flash_attn", "flash-attn"), "sage": ("sageattention", "sageattention")}
 """Name to import, and name to install."""
 LARGEST_HEAD = {"flash": 256, "sage": 128}
@@ -66,8 +65,7 @@ def pick_attention(name: str, device: torch.device) -> str:
     auto is flash, whose result is the same but for rounding, where it is installed, and else sdpa; sage rounds to 8 bits
     and is taken only by name. Raises UsageError for an unknown name.
     """
-    if name not in KINDS:
-        raise UsageError(f"--attention {name!r} is not known.", hint=f"Use {', '.join(KINDS)}.")
+    check_kind("attention", name)
     if name == "sdpa":
         return name
     wanted = "flash" if name == "auto" else name

@@ -1,46 +1,17 @@
 """How a large model is made to fit a device: 8-bit weights, weights in main memory, another attention kernel."""
 
 import logging
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from stvsr_cli.errors import UsageError
 from stvsr_cli.models.contract import OneStepModel, PartedModel
-from stvsr_cli.models.fit import attention, offload
-from stvsr_cli.models.fit import quantize as quantization
+from stvsr_cli.models.fit.asked import Fit
 from stvsr_cli.models.fit.attention import pick_attention, use_attention
 from stvsr_cli.models.fit.offload import Offloader, resident_bytes
 from stvsr_cli.models.fit.quantize import check_quantize, quantize
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fit:
-    """Options for small devices, of models that have parts."""
-
-    offload: str = "none"
-    """none, model or sequential: which weights wait in main memory until they are used."""
-    quantize: str = "none"
-    """none, int8 or fp8: how the denoiser's weights are kept."""
-    attention: str = "sdpa"
-    """sdpa, auto, flash or sage: which kernel computes attention."""
-
-    def __post_init__(self) -> None:
-        for name, kinds in (
-            ("offload", offload.KINDS), ("quantize", quantization.KINDS), ("attention", attention.KINDS)
-        ):  # fmt: skip
-            if getattr(self, name) not in kinds:
-                raise UsageError(f"--{name} {getattr(self, name)!r} is not known.", hint=f"Use {', '.join(kinds)}.")
-
-    @property
-    def given(self) -> list[str]:
-        """Names of the options that differ from their defaults."""
-        default = Fit()
-        names = ("offload", "quantize", "attention")
-        return [name for name in names if getattr(self, name) != getattr(default, name)]
 
 
 def loading_device(fit: Fit, device: torch.device) -> torch.device:

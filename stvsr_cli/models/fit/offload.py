@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from stvsr_cli.errors import UsageError
 
-KINDS = ("none", "model", "sequential")
-
 
 class Unit:
     """Tensors that come and go together."""
@@ -62,7 +60,7 @@ class Offloader:
     def __init__(self, parts: Mapping[str, nn.Module], device: torch.device, kind: str) -> None:
         """Hook the networks, which lie in main memory. kind: model or sequential. Raises UsageError for another."""
         if kind not in ("model", "sequential"):
-            raise UsageError(f"--offload {kind!r} is not known.", hint=f"Use {', '.join(KINDS)}.")
+            raise UsageError(f"--offload {kind!r} is not known.", hint="Use model or sequential.")
         self.device = device
         self._here: Unit | None = None
         for part in parts.values():

@@ -5,9 +5,9 @@ from importlib import import_module, util
 import torch
 from torch import nn
 
-from stvsr_cli.errors import DeviceError, ModelError, UsageError
+from stvsr_cli.errors import DeviceError, ModelError
+from stvsr_cli.models.fit.asked import check_kind
 
-KINDS = ("none", "int8", "fp8")
 PACKAGE = "torchao"
 CONFIGS = {"int8": "Int8WeightOnlyConfig", "fp8": "Float8WeightOnlyConfig"}
 SMALLEST = 2**12
@@ -16,8 +16,7 @@ SMALLEST = 2**12
 
 def check_quantize(kind: str) -> None:
     """Raise UsageError for an unknown kind, DeviceError if the package for it is not installed."""
-    if kind not in KINDS:
-        raise UsageError(f"--quantize {kind!r} is not known.", hint=f"Use {', '.join(KINDS)}.")
+    check_kind("quantize", kind)
     if kind != "none" and util.find_spec(PACKAGE) is None:
         raise DeviceError(f"--quantize {kind} needs the package torchao.", hint="Run: pip install torchao")
 

@@ -12,7 +12,8 @@ from av.sidedata.sidedata import Type
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.hdr import Hdr
 from stvsr_cli.media.read.probe import probe
-from stvsr_cli.media.write.encode import EncoderConfig, encoder_options
+from stvsr_cli.media.write.encode import encoder_options
+from stvsr_cli.media.write.settings import EncoderConfig
 from tests.clips import BUNNY, make_video, pattern
 from tests.media.write.test_mux import copy
 

@@ -16,8 +16,9 @@ from stvsr_cli.errors import OutputError
 from stvsr_cli.job.timeline import slots
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.probe import VideoInfo, probe
-from stvsr_cli.media.write.encode import EncoderConfig, choose_pix_fmt, encoders, find_encoder
+from stvsr_cli.media.write.encode import choose_pix_fmt, encoders, find_encoder
 from stvsr_cli.media.write.mux import OutputFile, OutputSpec, check_target
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.runtime.workers import Worker
 from tests.clips import BUNNY, beep_times, flash_times, make_video, pattern, read_frames
 

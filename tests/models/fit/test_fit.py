@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from stvsr_cli.errors import DeviceError, UsageError
 from stvsr_cli.models.contract import PartedModel, Request
-from stvsr_cli.models.fit import offload
+from stvsr_cli.models.fit.asked import Fit
 from stvsr_cli.models.fit.attention import pick_attention, use_attention
-from stvsr_cli.models.fit.fit import Fit, fit_model, loading_device, offload_on, waiting_bytes
+from stvsr_cli.models.fit.fit import fit_model, loading_device, offload_on, waiting_bytes
 from stvsr_cli.models.fit.memory import MemoryPlan, memory_lines, plan_memory
 from stvsr_cli.models.fit.offload import Offloader, Unit, resident_bytes, split
 from stvsr_cli.models.fit.quantize import check_quantize, quantize
@@ -274,4 +274,3 @@ def test_a_kernel_that_is_asked_for_and_missing_is_named_in_one_line(caplog, mon
         assert pick_attention("auto", CUDA) == pick_attention("flash", CUDA) == "flash"
         assert pick_attention("flash", CPU) == "sdpa"
     assert "needs a GPU" in caplog.records[-1].message and len(caplog.records) == 2
-    assert offload.KINDS == ("none", "model", "sequential")

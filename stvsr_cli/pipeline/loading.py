@@ -1,0 +1,50 @@
+"""The model of a job, and the job's plan on it."""
+
+import time
+
+import torch
+
+from stvsr_cli.durable.manifest import fingerprint
+from stvsr_cli.job.job import Job
+from stvsr_cli.job.plan import Plan, make_plan
+from stvsr_cli.job.report import Loaded
+from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.models.catalogue import find_model
+from stvsr_cli.models.fit.device import pick_device, pick_precision, pick_threads, usable_bytes
+from stvsr_cli.models.fit.fit import offload_on, waiting_bytes
+from stvsr_cli.models.registry import check_options, load_model
+from stvsr_cli.weights.places import find_complete, find_weights, hashes, verify
+
+
+def load(job: Job) -> Loaded:
+    """Load the model of a job. Raises ModelError, DeviceError or UsageError."""
+    begin = time.perf_counter()
+    entry = find_model(job.model)
+    check_options(entry, job.options, job.detail, job.fit)
+    device = pick_device(job.device)
+    dtype = pick_precision(job.precision, device)
+    torch.set_num_threads(pick_threads(job.threads))
+    weights = job.weights
+    if weights is None and entry.has_weights:
+        weights = find_weights(entry.name, entry.needs)
+        verify(weights)
+    between = None
+    if entry.spatial_only and job.fps_factor > 1:
+        between = find_complete("compact", find_model("compact").needs)
+        if between is not None:
+            verify(between)
+    model = load_model(
+        entry, weights, device, dtype, options=job.options, detail=job.detail, between=between, fit=job.fit
+    )
+    known = ""
+    if weights is not None and (job.record or job.resume != "never"):
+        known = fingerprint([path for path in (weights, between) if path is not None], hashes().of)
+    return Loaded(model, device, dtype, time.perf_counter() - begin, known)
+
+
+def plan_on(job: Job, info: VideoInfo, loaded: Loaded) -> Plan:
+    """Plan a job on its input, for the device that the model is on. Raises UsageError for what cannot be done."""
+    offload = offload_on(job.fit, loaded.device)
+    waiting = waiting_bytes(loaded.model, job.fit, loaded.device)
+    room = usable_bytes(loaded.device, waiting)
+    return make_plan(job, info, loaded.model, room, offload=offload, waiting=waiting)

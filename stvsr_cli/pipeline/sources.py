@@ -1,0 +1,148 @@
+"""Where a job's frames come from: a file, a pipe, or pictures. An input is opened and described once."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stvsr_cli.durable.manifest import file_identity, files_identity
+from stvsr_cli.errors import InputError, UsageError
+from stvsr_cli.job.job import Job
+from stvsr_cli.media.images import ImageSource, is_image, is_pattern, list_images
+from stvsr_cli.media.pipes import Y4mSource, is_pipe, open_pipe
+from stvsr_cli.media.read.decode import Frame, decode
+from stvsr_cli.media.read.deinterlace import with_fields
+from stvsr_cli.media.read.probe import VIDEO_SUFFIXES, VideoInfo, check_local, check_size, is_url, probe
+from stvsr_cli.runtime import watchdog
+
+
+class Source(Protocol):
+    """An open input."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """What it is."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, str] | None:
+        """What it is known by when it is read again; None: it can be read only once."""
+        ...
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames that the job is about. Raises InputError if there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSource:
+    """A video in a file, which may be a temporary one that holds what came through a pipe."""
+
+    info: VideoInfo
+    job: Job
+
+    @property
+    def identity(self) -> dict[str, str] | None:
+        """What the file is known by; None for a URL and what came through a pipe."""
+        return file_identity(self.job.input) if is_readable_again(self.job.input) else None
+
+    def frames(self) -> Iterator[Frame]:
+        """Decode the part that is asked for."""
+        return decode(self.info, start=self.job.start, end=self.job.end, threads=self.job.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSource:
+    """YUV4MPEG2 as it streams through a pipe."""
+
+    stream: Y4mSource
+    job: Job
+    identity = None
+
+    @property
+    def info(self) -> VideoInfo:
+        """As its header and its first frame say."""
+        return self.stream.info
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames of the part that is asked for, once."""
+        return self.stream.frames(self.job.start, self.job.end)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSource:
+    """A folder or a pattern of pictures, or one."""
+
+    paths: Sequence[Path]
+    images: ImageSource
+    job: Job
+
+    @property
+    def info(self) -> VideoInfo:
+        """As the first picture is, at the job's rate."""
+        return self.images.info
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the files are known by."""
+        return files_identity(self.paths)
+
+    def frames(self) -> Iterator[Frame]:
+        """The pictures of the part that is asked for."""
+        return self.images.frames(self.job.start, self.job.end)
+
+
+@contextmanager
+def open_source(job: Job) -> Iterator[Source]:
+    """Open a job's input. Raises InputError if it cannot be read, UsageError if options do not suit it."""
+    if reads_pictures(job.input):
+        paths = list_images(job.input) if not is_single(job.input) else [job.input]
+        yield PictureSource(paths, ImageSource(paths, job.input, job.fps), job)
+        return
+    if job.fps is not None:
+        raise UsageError("--fps is for pictures; a video says its own rate.", hint="Leave it out.")
+    if not is_pipe(job.input):
+        yield VideoSource(_probed(job, job.input), job)
+        return
+    with open_pipe(job.input) as opened:
+        if isinstance(opened, Y4mSource):
+            check_size(opened.info.path, opened.info.width, opened.info.height, job.max_pixels)
+            yield StreamSource(opened, job)
+            return
+        try:
+            info = _probed(job, opened)
+        except InputError as error:
+            raise InputError(error.message.replace(str(opened), "standard input"), hint=error.hint) from error
+        yield VideoSource(info, job)
+
+
+def _probed(job: Job, path: Path) -> VideoInfo:
+    with watchdog.busy("read"):
+        info = probe(path, video_stream=job.video_stream, allow_url=job.allow_url, max_pixels=job.max_pixels)
+        return with_fields(info, job.deinterlace)
+
+
+def check_source(job: Job) -> None:
+    """Raise InputError if there is nothing at a job's input that could be opened."""
+    if not (is_pipe(job.input) or reads_pictures(job.input) or (job.allow_url and is_url(job.input))):
+        check_local(job.input)
+
+
+def is_readable_again(path: Path) -> bool:
+    """Whether an input can be read a second time, so that a run can go on with it."""
+    return path.is_file() or path.is_dir() or is_pattern(path)
+
+
+def is_single(path: Path) -> bool:
+    """Whether a path is one picture."""
+    return is_image(path) and not is_pattern(path)
+
+
+def reads_pictures(path: Path) -> bool:
+    """Whether a path is a folder of pictures and no videos, a pattern of pictures, or a picture."""
+    return is_image(path) or (path.is_dir() and bool(list_images(path)) and not _has_videos(path))
+
+
+def _has_videos(path: Path) -> bool:
+    return any(p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith(".") for p in path.iterdir())
