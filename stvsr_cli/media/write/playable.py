@@ -11,8 +11,8 @@ import av.error
 from stvsr_cli.errors import InputError
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.probe import VideoInfo, open_input
-from stvsr_cli.media.write.encode import EncoderConfig
 from stvsr_cli.media.write.mux import OutputFile, OutputSpec
+from stvsr_cli.media.write.settings import EncoderConfig
 
 CODECS = {"h264": "mp4", "vp8": "webm", "libvpx": "webm", "vp9": "webm", "libvpx-vp9": "webm"}
 """Decoders of what every browser plays, and the container they are played from."""
