@@ -53,7 +53,7 @@ Model = Annotated[str, typer.Option(help="Model; see `stvsr models list`.", rich
 Weights = Annotated[
     Path | None, typer.Option(help="Weights, a file or folder, instead of the model's own.", rich_help_panel=MODEL)
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=MODEL)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps (Apple).", rich_help_panel=MODEL)]
 Precision = Annotated[jobs.Precision, typer.Option(help="What the model computes in.", rich_help_panel=MODEL)]
 Window = Annotated[int | None, typer.Option(min=2, help="Source frames per model call.", rich_help_panel=MODEL)]
 Overlap = Annotated[int | None, typer.Option(min=1, help="Source frames two windows share.", rich_help_panel=MODEL)]

@@ -43,7 +43,13 @@ def to_rgb(pictures: Sequence[Picture]) -> Tensor:
 
     Returns [T, 3, H, W], float32; black is 0 and white is 1, and what the input holds beyond them is kept.
     """
-    return torch.stack([_picture_to_rgb(picture) for picture in pictures])
+    return torch.stack([codes_to_rgb(plane_tensors(picture), picture) for picture in pictures])
+
+
+def plane_tensors(picture: Picture) -> list[Tensor]:
+    """A picture's planes as tensors of integers that any device takes; 8-bit ones share the arrays' memory."""
+    wide = (plane.astype(np.int32) if plane.dtype == np.uint16 else plane for plane in picture.planes)
+    return [torch.from_numpy(plane) for plane in wide]
 
 
 def from_rgb(frames: Tensor, pix_fmt: str, color: ColorTags) -> list[Picture]:
@@ -54,7 +60,7 @@ def from_rgb(frames: Tensor, pix_fmt: str, color: ColorTags) -> list[Picture]:
     return [_rgb_to_picture(frame, pix_fmt, color) for frame in frames.float().cpu()]
 
 
-def _levels(depth: int, full: bool) -> tuple[float, float, float, float]:
+def levels(depth: int, full: bool) -> tuple[float, float, float, float]:
     """Black and span of luma, centre and span of chroma, in code values (ITU-R BT.709, BT.2100)."""
     unit = 2 ** (depth - 8)
     if full:
@@ -63,13 +69,7 @@ def _levels(depth: int, full: bool) -> tuple[float, float, float, float]:
     return 16.0 * unit, 219.0 * unit, 128.0 * unit, 224.0 * unit
 
 
-def _plane(array: np.ndarray) -> Tensor:
-    if array.dtype == np.uint16:
-        array = array.astype(np.int32)
-    return torch.from_numpy(array).float()
-
-
-def _halved(pix_fmt: str) -> tuple[bool, bool]:
+def halved(pix_fmt: str) -> tuple[bool, bool]:
     """Whether chroma has half the rows, and half the columns."""
     return "420" in pix_fmt, "420" in pix_fmt or "422" in pix_fmt
 
@@ -82,18 +82,19 @@ def cosited(siting: str) -> tuple[bool, bool]:
     return siting.startswith("top"), siting.endswith("left")
 
 
-def _picture_to_rgb(picture: Picture) -> Tensor:
+def codes_to_rgb(codes: Sequence[Tensor], picture: Picture) -> Tensor:
+    """Convert planes of codes, on any device, to RGB [3, H, W] there. picture: says what the codes mean."""
     depth, color = picture.bit_depth, picture.color
-    planes = [_plane(plane) for plane in picture.planes]
+    planes = [plane.float() for plane in codes]
     height, width = planes[0].shape
     if picture.pix_fmt.startswith("gbrp"):
         return torch.stack([planes[2], planes[0], planes[1]]) / (2**depth - 1)
-    black, span, centre, chroma_span = _levels(depth, color.is_full_range)
+    black, span, centre, chroma_span = levels(depth, color.is_full_range)
     y = (planes[0] - black) / span
     if picture.pix_fmt.startswith("gray"):
         return y.expand(3, -1, -1).clone()
     chroma = (torch.stack(planes[1:]) - centre) / chroma_span
-    rows, columns = _halved(picture.pix_fmt)
+    rows, columns = halved(picture.pix_fmt)
     top, left = cosited(color.siting)
     if columns:
         chroma = _enlarge_cosited(chroma, width) if left else _enlarge_centred(chroma.mT, width).mT
@@ -110,7 +111,7 @@ def _rgb_to_picture(rgb: Tensor, pix_fmt: str, color: ColorTags) -> Picture:
     if pix_fmt.startswith("gbrp"):
         planes = [_codes(rgb[i] * (2**depth - 1), depth) for i in (1, 2, 0)]
         return Picture(tuple(planes), pix_fmt, color)
-    black, span, centre, chroma_span = _levels(depth, color.is_full_range)
+    black, span, centre, chroma_span = levels(depth, color.is_full_range)
     kr, kb = luma_weights(color.resolved_matrix(rgb.shape[1]))
     to_yuv = torch.tensor(
         [[kr, 1 - kr - kb, kb], [-kr, kr + kb - 1, 1 - kb], [1 - kr, kr + kb - 1, -kb]], dtype=torch.float32
@@ -122,15 +123,19 @@ def _rgb_to_picture(rgb: Tensor, pix_fmt: str, color: ColorTags) -> Picture:
     luma = _codes(yuv[0].add_(black), depth)
     if pix_fmt.startswith("gray"):
         return Picture((luma,), pix_fmt, color)
-    chroma = yuv[1:]
-    rows, columns = _halved(pix_fmt)
-    top, left = cosited(color.siting)
+    chroma = reduced(yuv[1:], pix_fmt, color.siting) + centre
+    return Picture((luma, _codes(chroma[0], depth), _codes(chroma[1], depth)), pix_fmt, color)
+
+
+def reduced(chroma: Tensor, pix_fmt: str, siting: str) -> Tensor:
+    """Chroma at the size a format has it, [..., 2, H, W] -> [..., 2, H', W']."""
+    rows, columns = halved(pix_fmt)
+    top, left = cosited(siting)
     if rows:
         chroma = _reduce_cosited(chroma.mT).mT if top else _reduce_centred(chroma)
     if columns:
         chroma = _reduce_cosited(chroma) if left else _reduce_centred(chroma.mT).mT
-    chroma = chroma + centre
-    return Picture((luma, _codes(chroma[0], depth), _codes(chroma[1], depth)), pix_fmt, color)
+    return chroma
 
 
 def _codes(values: Tensor, depth: int) -> np.ndarray:
@@ -139,8 +144,10 @@ def _codes(values: Tensor, depth: int) -> np.ndarray:
 
 
 def _padded(x: Tensor, before: int, after: int, dim: int) -> Tensor:
-    """Repeat the border along rows (dim -2) or columns (dim -1). x: [2, H, W]."""
+    """Repeat the border along rows (dim -2) or columns (dim -1). x: [2, H, W] or [T, 2, H, W]."""
     amounts = (0, 0, before, after) if dim == -2 else (before, after, 0, 0)
+    if x.ndim == 4:
+        return functional.pad(x, amounts, mode="replicate")
     return functional.pad(x[None], amounts, mode="replicate")[0]
 
 

@@ -8,6 +8,7 @@ that whatever ends the program, all but the segment in work is kept.
 
 import fcntl
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +78,7 @@ class Journal:
         self.target, self.folder = target, journal_folder(target)
         self._resume, self._is_whole = resume, is_whole
         self._manifest = Manifest(dict(settings))
+        self._writing = threading.Lock()
 
     def __enter__(self) -> "Journal":
         self._lock = _locked(self.folder, self.target)
@@ -137,14 +139,16 @@ class Journal:
         return self.folder / f"joined{self.target.suffix}"
 
     def pin(self, **values: int) -> None:
-        """Write down what the run decided by itself, before its first frame."""
-        self._manifest.pinned = values
-        self._write()
+        """Write down what the run decided by itself: before its first frame, and when it changes; from any thread."""
+        with self._writing:
+            self._manifest.pinned = values
+            self._write()
 
     def add(self, segment: Segment, point: Point) -> None:
         """Write down a finished segment, and where to go on after it."""
-        self._manifest.segments.append((segment, point))
-        self._write()
+        with self._writing:
+            self._manifest.segments.append((segment, point))
+            self._write()
 
     def next_name(self) -> Path:
         """The path of the segment that comes next."""

@@ -2,14 +2,17 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
-from torch.nn import functional
 
-from stvsr_cli.color.convert import from_rgb, output_color, to_rgb
+from stvsr_cli.color.convert import output_color
+from stvsr_cli.color.planes import PlaneFormat
+from stvsr_cli.engine.handover import FLOAT_BYTES, Handover, Sent, handover_of
+from stvsr_cli.engine.lanes import Lanes, Mark, lanes_of
 from stvsr_cli.engine.stitch import Runner, upscale_shot
 from stvsr_cli.job.cutter import Point
 from stvsr_cli.job.job import Job
@@ -23,20 +26,21 @@ from stvsr_cli.media.read.shots import mark_cuts, shots
 from stvsr_cli.media.write.encode import Output
 from stvsr_cli.media.write.mux import OutputSpec
 from stvsr_cli.models.contract import Request
-from stvsr_cli.models.fit.device import auto_batch, peak_bytes
+from stvsr_cli.models.fit.device import auto_batch, peak_bytes, usable_bytes
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.workers import Ahead, Worker
 
 AHEAD = 4
-"""Frames decoded ahead of the window, and frames waiting to be converted."""
+"""Fewest frames decoded ahead of the window, and fewest waiting to be converted."""
+SHARE_OF_QUEUES = 0.25
+"""Share of the main memory that the plan leaves which each of the two queues may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Slotted:
     """An output frame with its time."""
 
-    frame: Tensor
-    """[3, H, W]."""
+    frame: Sent
     slot: Slot
     shot: int
     """First input frame of its shot."""
@@ -55,18 +59,42 @@ class Run:
     frames_in: int = 0
     frames_out: int = 0
     num_shots: int = 0
-    seconds: dict[str, float] = field(
-        default_factory=lambda: {"decode": 0.0, "wait": 0.0, "model": 0.0, "convert": 0.0}
-    )
+    seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "wait": 0.0, "convert": 0.0})
+    batch: int = field(init=False)
+    """Windows, or tiles, that are taken together, decided once."""
     _begin: float = field(default_factory=time.perf_counter)
     _point: Point = field(default_factory=Point)
     _before: int = 0
     """Output frames of earlier runs."""
+    _lanes: Lanes = field(init=False)
+    _handover: Handover = field(init=False)
+    _runner: Runner = field(init=False)
 
-    @property
-    def batch(self) -> int:
-        """Windows, or tiles, per model call."""
-        return self.job.batch or auto_batch(self.plan.memory, self.loaded.device, self.plan.waiting)
+    def __post_init__(self) -> None:
+        job, plan, model = self.job, self.plan, self.loaded.model
+        self.batch = job.batch or auto_batch(plan.memory, self.loaded.device, plan.waiting)
+        self._lanes = lanes_of(self.loaded.device)
+        color = output_color(plan.info, plan.pix_fmt)
+        form = PlaneFormat(width=plan.width, height=plan.height, pix_fmt=plan.pix_fmt, color=color)
+        self._handover = handover_of(form, self._lanes)
+        detail = model.traits.detail if job.detail is None else job.detail
+        request = Request(fps_factor=job.fps_factor, detail=detail, seed=job.seed)
+        self._runner = Runner(model, request, plan.tile, self.batch, lanes=self._lanes)
+
+    def remember(self, pinned: Mapping[str, int], pin: Callable[..., None]) -> None:
+        """Begin with what an earlier run had to do with, and write down what a later one must do alike.
+
+        pinned: what `pin` was told before; empty for a new run. The job and the plan have its tile and batch already.
+        pin: told the tile and the batch, and what goes into a call of the model; again when memory has run out.
+        """
+        runner = self._runner
+        runner.batch, runner.longest = min(self.batch, pinned.get("call", self.batch)), pinned.get("longest", 0)
+
+        def write_down(runner: Runner) -> None:
+            pin(tile=runner.tile.size_px, batch=self.batch, call=runner.batch, longest=runner.longest)
+
+        runner.gave_way = write_down
+        write_down(runner)
 
     def go_on(self, point: Point, frames_out: int) -> None:
         """Begin where an earlier run ended, which made so many output frames."""
@@ -92,7 +120,8 @@ class Run:
 
     def report(self, output: VideoInfo, begin: float) -> Report:
         """What the run came to. begin: when it began, by `time.perf_counter`."""
-        seconds = {"load": self.loaded.seconds, **self.seconds, "total": time.perf_counter() - begin}
+        seconds = {"load": self.loaded.seconds, **self.seconds, "model": self._lanes.seconds()}
+        seconds["total"] = time.perf_counter() - begin
         return Report(
             output=output,
             frames_in=self.frames_in,
@@ -114,15 +143,16 @@ class Run:
 
     def into(self, write: Callable[[Picture, Slot, int], None]) -> None:
         """Bring every frame from where the run begins to `write`, with its slot and its shot's first input frame."""
-        frames = Ahead(self._decoded(), AHEAD)
+        frames = Ahead(self._decoded(), self._queue_frames(per_input=1, frame_bytes=3 * FLOAT_BYTES * self._input_px))
 
         def convert(item: _Slotted) -> None:
             begin = time.perf_counter()
-            picture = self._picture(item.frame)
+            picture = item.frame.picture()
             self.seconds["convert"] += time.perf_counter() - begin
             write(picture, item.slot, item.shot)
 
-        converter: Worker[_Slotted] = Worker(convert, "convert", AHEAD)
+        waiting = self._queue_frames(per_input=self.job.fps_factor, frame_bytes=self._handover.frame_bytes)
+        converter: Worker[_Slotted] = Worker(convert, "convert", waiting)
         try:
             for number, shot in enumerate(shots(frames)):
                 self.num_shots += 1
@@ -140,8 +170,25 @@ class Run:
             frames.close()
         self._tell("finish")
 
-    def _decoded(self) -> Generator[tuple[Frame, Tensor], None, None]:
-        """Frames with their pixels as a tensor [3, h, w] in [0, 1]."""
+    @property
+    def _input_px(self) -> int:
+        return self.plan.info.width * self.plan.info.height
+
+    def _queue_frames(self, *, per_input: int, frame_bytes: int) -> int:
+        """How many frames may wait for a stage: those of a group, as far as the memory plan leaves room for them.
+
+        Then each stage has work while another is at a whole group.
+        """
+        windows = self.plan.windows
+        wanted = per_input * (self.batch * (windows.size - windows.overlap) + windows.overlap)
+        usable = usable_bytes(torch.device("cpu"))
+        if usable is not None:
+            taken = self.plan.memory if self.loaded.device.type == "cpu" else 0
+            wanted = min(wanted, int(SHARE_OF_QUEUES * max(0, usable - taken)) // frame_bytes)
+        return max(AHEAD, wanted)
+
+    def _decoded(self) -> Generator[tuple[Frame, tuple[Tensor, Mark]], None, None]:
+        """Frames with their pixels as a tensor [3, h, w] in [0, 1] on the device, and when it is there."""
         job = self.job
         if self.source is not None:
             frames = self.source()
@@ -156,11 +203,11 @@ class Run:
                 return
             if frame.index < self._point.context:
                 continue
-            tensor = to_rgb([frame.picture])[0].clamp_(0, 1)
+            tensor, mark = self._handover.bring(frame.picture)
             self.seconds["decode"] += time.perf_counter() - begin
-            yield frame, tensor
+            yield frame, (tensor, mark)
 
-    def _shot(self, shot: Iterator[tuple[Frame, Tensor]], first: int | None) -> Iterator[_Slotted]:
+    def _shot(self, shot: Iterator[tuple[Frame, tuple[Tensor, Mark]]], first: int | None) -> Iterator[_Slotted]:
         """Output frames of one shot: F for each input frame, the last one held.
 
         first: index of the shot's first frame, where that is not the first to come.
@@ -175,10 +222,10 @@ class Run:
                 self.seconds["wait"] += time.perf_counter() - begin
                 if item is None:
                     return
-                frame, tensor = item
+                frame, brought = item
                 waiting.append((frame.index, frame.pts, frame.duration))
                 self.frames_in += 1
-                yield tensor
+                yield self._lanes.arrive(*brought)
 
         step, output = 0, None
         for output in self._upscaled(tensors()):
@@ -193,30 +240,16 @@ class Run:
             for slot in slots(*waiting[0], factor, has_partner=False)[step:]:
                 yield _Slotted(output, slot, first or 0)
 
-    def _upscaled(self, frames: Iterator[Tensor]) -> Iterator[Tensor]:
-        """The model's output frames [3, H, W], timed."""
-        job, loaded = self.job, self.loaded
-        detail = loaded.model.traits.detail if job.detail is None else job.detail
-        request = Request(fps_factor=job.fps_factor, detail=detail, seed=job.seed)
-        runner = Runner(loaded.model, request, self.plan.tile, self.batch)
-        outputs = upscale_shot(runner, frames, self.plan.windows, device=loaded.device)
+    def _upscaled(self, frames: Iterator[Tensor]) -> Iterator[Sent]:
+        """The model's output frames, on their way."""
+        outputs = upscale_shot(self._runner, frames, self.plan.windows, send=self._handover.send)
         while True:
-            begin, decoding = time.perf_counter(), self.seconds["wait"]
             with watchdog.busy("model", patient=True):
                 output = next(outputs, None)
             watchdog.check()
-            self.seconds["model"] += time.perf_counter() - begin - (self.seconds["wait"] - decoding)
             if output is None:
                 return
             yield output
-
-    def _picture(self, frame: Tensor) -> Picture:
-        """The frame at its output size, as planes. frame: [3, H, W]."""
-        size = (self.plan.height, self.plan.width)
-        if frame.shape[-2:] != size:
-            frame = functional.interpolate(frame[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
-        color = output_color(self.plan.info, self.plan.pix_fmt)
-        return from_rgb(frame[None], self.plan.pix_fmt, color)[0]
 
     def _tell(self, phase: str) -> None:
         if self.progress is not None:

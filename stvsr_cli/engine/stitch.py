@@ -1,19 +1,23 @@
 """Windows and tiles of a shot through a model, and their outputs back into one stream of frames."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from stvsr_cli.engine.lanes import Lanes
 from stvsr_cli.errors import DeviceError
 from stvsr_cli.job.windows import Span, Tile, TileConfig, WindowConfig, tiles, windowed
 from stvsr_cli.models.contract import OneStepModel, Request
+from stvsr_cli.models.fit.device import free_cache, is_out_of_memory
 from stvsr_cli.models.step import run_window
 
 logger = logging.getLogger(__name__)
 
+Made = TypeVar("Made")
 SMALLEST_TILE_PX = 64
 """Tiles are not made smaller than this when memory runs out."""
 OUTSIDE = 1e-6
@@ -62,31 +66,45 @@ def tile_weight(tile: Tile, height_px: int, width_px: int, overlap_px: int, scal
 
 @dataclass
 class Runner:
-    """Runs batches of equal windows, in tiles, and gives way when memory runs out."""
+    """Runs groups of equal windows, in tiles, and gives way when memory runs out; one for all shots of a run.
+
+    Once it has given way it stays so: what did not fit will not fit in the next shot either.
+    """
 
     model: OneStepModel
     request: Request
     tile: TileConfig
     batch: int = 1
     """Windows, or tiles of windows, per model call."""
-    longest: int = field(default=0, init=False)
+    longest: int = 0
     """Frames per model call where whole windows do not fit; 0: whole windows."""
+    lanes: Lanes = field(default_factory=lambda: Lanes(torch.device("cpu")))
+    """Of the device."""
+    gave_way: Callable[["Runner"], None] | None = None
+    """Told when it has given way."""
+    group: int = field(init=False)
+    """Windows that are collected for `run`, whatever of them goes into one call: a run can go on only between groups."""
 
-    def run(self, frames: Tensor, device: torch.device) -> Tensor:
-        """frames: [B, T, 3, h, w]. Returns [B, T', 3, H, W] on the device.
+    def __post_init__(self) -> None:
+        self.group = self.batch
+
+    def run(self, frames: Tensor) -> Tensor:
+        """frames: [B, T, 3, h, w]. Returns [B, T', 3, H, W] on the device, where its work may still be queued.
 
         Raises DeviceError if the least that can be asked of the device does not fit either.
         """
         while True:
             try:
-                return self._in_parts(frames.to(device))
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                with self.lanes.timed():
+                    return self._in_parts(frames.to(self.lanes.device))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
             # outside the handler, where the failed call's tensors are gone
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+            free_cache(self.lanes.device)
             self._give_way(frames)
+            if self.gave_way is not None:
+                self.gave_way(self)
 
     def _give_way(self, frames: Tensor) -> None:
         """Halve the batch, then the tile, then the window; say so."""
@@ -150,30 +168,42 @@ class Runner:
         return canvas.div_(total)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that memory ran out; on a CPU it has no type of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
 def upscale_shot(
-    runner: Runner, frames: Iterable[Tensor], windows: WindowConfig, *, device: torch.device
-) -> Iterator[Tensor]:
+    runner: Runner,
+    frames: Iterable[Tensor],
+    windows: WindowConfig,
+    *,
+    send: Callable[[Tensor], Iterable[Made]] = iter,  # type: ignore[assignment]
+) -> Iterator[Made]:
     """Upscale one shot of any length.
 
-    frames: [3, h, w] each, float32 in [0, 1]. Yields (N - 1) * F + 1 frames [3, H, W] in order; holds as many windows
-    as the runner's batch takes.
+    frames: [3, h, w] each, float32 in [0, 1]. Yields what `send` makes of (N - 1) * F + 1 frames, [T, 3, H, W] on the
+    device at a time, in order; by default the frames [3, H, W]. Holds as many windows as the runner's group has. Where
+    the device's work is queued, the next group is queued before the frames of the one before are yielded, so that the
+    device has work while they are waited for.
     """
     factor = runner.request.fps_factor
     tail: Tensor | None = None
-    for group in _groups(windowed(frames, windows), runner.batch):
-        outputs = runner.run(torch.stack([torch.stack(window) for _, window in group]), device)
+    waiting: list[Made] = []
+    for group in _groups(windowed(frames, windows), runner.group):
+        outputs = runner.run(torch.stack([torch.stack(window) for _, window in group]))
+        sent: list[Made] = []
         for (span, _), output in zip(group, outputs, strict=True):
-            if tail is not None:
-                joined = join(tail, output[: tail.shape[0]], runner.model.traits.join)
-                output = torch.cat([joined, output[tail.shape[0] :]])
             kept = 0 if span.last else (windows.overlap - 1) * factor + 1
-            yield from output[: output.shape[0] - kept]
-            tail = output[output.shape[0] - kept :] if kept else None
+            new = output.shape[0] - kept
+            with torch.inference_mode():
+                if tail is not None:
+                    shared = output[: tail.shape[0]]
+                    shared.copy_(join(tail, shared, runner.model.traits.join))
+                tail = output[new:].clone() if kept else None  # a view would keep the whole group
+                sent.extend(send(output[:new]))
+        del outputs, output
+        yield from waiting
+        waiting = sent
+        if not runner.lanes.is_asynchronous:
+            yield from waiting
+            waiting = []
+    yield from waiting
 
 
 def _groups(spans: Iterable[tuple[Span, list[Tensor]]], batch: int) -> Iterator[list[tuple[Span, list[Tensor]]]]:

@@ -35,7 +35,7 @@ class Job:
     weights: Path | None = None
     """Weights file or folder; None: where the model's weights are found."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
     """What the model computes in."""
     scale: Fraction | None = None

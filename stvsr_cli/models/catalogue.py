@@ -156,6 +156,7 @@ MODELS = {
                 "base/tokenizer/*",
             ),
             options=frozenset({"prompt", "color_fix", "posterior", "base", "vae_tile_px"}),
+            half="fp16",  # as its authors run it
             large=True,
             takes_detail=True,
             detail_at_load=True,

@@ -108,6 +108,8 @@ class ModelEntry:
     """Whether --detail changes its result."""
     detail_at_load: bool = False
     """Whether the detail strength is merged into the weights on loading."""
+    half: str = "bf16"
+    """bf16 or fp16: what it is computed in on a GPU unless the user says otherwise."""
     large: bool = False
     """Whether --offload, --quantize and --attention are for it."""
     spatial_only: bool = False

@@ -22,7 +22,7 @@ def load(job: Job) -> Loaded:
     entry = find_model(job.model)
     check_options(entry, job.options, job.detail, job.fit)
     device = pick_device(job.device)
-    dtype = pick_precision(job.precision, device)
+    dtype = pick_precision(job.precision, device, entry.half)
     torch.set_num_threads(pick_threads(job.threads))
     weights = job.weights
     if weights is None and entry.has_weights:

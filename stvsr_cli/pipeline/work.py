@@ -47,6 +47,8 @@ def work(
         check_space(job, plan, journal=None if journal is None else journal.folder)
         warn_of_limits(job, plan)
         run = Run(job, plan, loaded, progress, source.frames)
+        if journal is not None:
+            run.remember(journal.pinned, journal.pin)
         with sink.open(source.info, run.spec, journal) as out:
             if journal is None:
                 run.through(out)
@@ -69,7 +71,6 @@ def _record(
     run: Run, job: Job, source: Source, sink: Sink, out: Output, journal: Journal, stop: threading.Event | None
 ) -> None:
     """Make the segments that the journal does not have yet, and put all together."""
-    journal.pin(tile=run.plan.tile.size_px, batch=run.batch)
     if journal.totals is None:
         cutter = Cutter(windows=run.plan.windows, batch=run.batch, num_frames=job.segment_frames)
         run.go_on(journal.point, journal.frames_out)

@@ -52,7 +52,7 @@ def clip(path, count, height, width):
 
 def upscaled(model, frames, size, overlap):
     runner = Runner(model, Request(fps_factor=2, detail=model.traits.detail), TileConfig(size_px=0, overlap_px=0))
-    return torch.stack(list(upscale_shot(runner, frames, WindowConfig(size=size, overlap=overlap), device=CPU)))
+    return torch.stack(list(upscale_shot(runner, frames, WindowConfig(size=size, overlap=overlap))))
 
 
 def shared(count, size, overlap):

@@ -49,7 +49,7 @@ class Small:
 def upscaled(model, frames, tile=WHOLE, longest=0):
     runner = Runner(model, Request(), tile)
     runner.longest = longest
-    outputs = list(upscale_shot(runner, frames, WindowConfig(size=4, overlap=1), device=CPU))
+    outputs = list(upscale_shot(runner, frames, WindowConfig(size=4, overlap=1)))
     return torch.stack(outputs), runner
 
 

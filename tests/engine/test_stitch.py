@@ -22,7 +22,7 @@ def clip(count, height=12, width=16, seed=0):
 
 def upscaled(frames, *, model=None, factor=2, size=4, overlap=1, tile=WHOLE, batch=1):
     runner = Runner(model or linear.load(CPU), Request(fps_factor=factor), tile, batch)
-    return torch.stack(list(upscale_shot(runner, frames, WindowConfig(size=size, overlap=overlap), device=CPU)))
+    return torch.stack(list(upscale_shot(runner, frames, WindowConfig(size=size, overlap=overlap))))
 
 
 def whole(frames, factor=2):
@@ -151,7 +151,7 @@ def test_frames_stream_through_one_window_at_a_time():
             yield frame
 
     runner = Runner(linear.load(CPU), Request(), WHOLE)
-    stream = upscale_shot(runner, source(), WindowConfig(size=4, overlap=1), device=CPU)
+    stream = upscale_shot(runner, source(), WindowConfig(size=4, overlap=1))
     for _ in range(40):
         next(stream)
     assert len(taken) <= 20 + 2 * 4

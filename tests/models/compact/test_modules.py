@@ -83,8 +83,8 @@ def test_tiles_see_the_tokens_of_the_whole_frame() -> None:
     assert inner is not None
     inner.register_forward_hook(lambda module, given, tokens: seen.append(tokens))
     frames = torch.rand(1, 2, 3, 64, 160)
-    Runner(model, Request(), TileConfig(size_px=96, overlap_px=32)).run(frames, torch.device("cpu"))
-    Runner(model, Request(), TileConfig(size_px=0, overlap_px=0)).run(frames, torch.device("cpu"))
+    Runner(model, Request(), TileConfig(size_px=96, overlap_px=32)).run(frames)
+    Runner(model, Request(), TileConfig(size_px=0, overlap_px=0)).run(frames)
     assert len(seen) > 2
     assert all(torch.allclose(tokens, seen[-1], atol=1e-5) for tokens in seen)
 

@@ -51,7 +51,7 @@ def fine_part(frames: Tensor) -> Tensor:
 def upscaled(model: CompactModel, frames: Tensor, window: int, overlap: int, tile: int = 0, batch: int = 1) -> Tensor:
     config = TileConfig(size_px=tile, overlap_px=model.traits.tile_overlap_px if tile else 0)
     runner = Runner(model, Request(), config, batch)
-    return torch.stack(list(upscale_shot(runner, frames, WindowConfig(size=window, overlap=overlap), device=CPU)))
+    return torch.stack(list(upscale_shot(runner, frames, WindowConfig(size=window, overlap=overlap))))
 
 
 def test_weights_are_whole_and_small() -> None:

@@ -79,7 +79,7 @@ def test_windows_of_a_stream_drop_the_second_copy_as_the_authors_chunks_do(model
     frames = clip(9)
     runner = Runner(model, Request(), TileConfig(size_px=0, overlap_px=0))
     windows = WindowConfig(size=5, overlap=1)
-    streamed = torch.stack(list(upscale_shot(runner, iter(frames[0]), windows, device=CPU)))
+    streamed = torch.stack(list(upscale_shot(runner, iter(frames[0]), windows)))
     chunked = torch.cat(list(upscale_chunks(model, frames, Request(), length=9, overlap=1)), dim=1)[0]
     assert streamed.shape == chunked.shape == (17, 3, 16, 16)
     assert torch.equal(streamed, chunked)
