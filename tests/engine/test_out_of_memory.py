@@ -5,10 +5,13 @@ import logging
 import pytest
 import torch
 
+from stvsr_cli.engine import local
 from stvsr_cli.engine.stitch import Runner, upscale_shot
 from stvsr_cli.job.windows import TileConfig, WindowConfig
+from stvsr_cli.models import linear
 from stvsr_cli.models.contract import Request
 from tests.benchmark.full_size import build
+from tests.engine.runs import frames, made_by, run_of
 
 CPU = torch.device("cpu")
 WHOLE = TileConfig(size_px=0, overlap_px=4)
@@ -99,3 +102,107 @@ def test_a_cpu_that_has_no_memory_left_counts_too(model, monkeypatch, caplog):
     monkeypatch.setattr(model, "encode", fail)
     assert upscaled(model, clip(16))[0].shape[0] == 9
     assert len(caplog.records) == 1
+
+
+class Shrinking:
+    """A device's memory that is less each time it is looked at, as where others, or PyTorch's cache, take of it."""
+
+    def __init__(self, monkeypatch, free):
+        self.free, self.looks = free, 0
+        monkeypatch.setattr(local, "auto_batch", self.batch)
+
+    def batch(self, window_bytes, device, waiting=0):
+        self.looks += 1
+        self.free //= 2
+        return max(1, self.free)
+
+
+class Cramped(linear.LinearModel):
+    """Holds a number of windows at a time, and of input values a window, both of which can shrink on the way."""
+
+    def __init__(self, most_windows, most_px=10**9, error=None):
+        super().__init__(CPU)
+        self.most_windows, self.most_px, self.calls, self.failures = most_windows, most_px, [], 0
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory")
+
+    def initialise(self, frames, request):
+        self.calls.append(tuple(frames.shape))
+        if len(frames) > self.most_windows or frames.shape[-1] > self.most_px:
+            self.failures += 1
+            raise self.error
+        return super().initialise(frames, request)
+
+
+SIDE = 68
+CUTS = (8, 16, 24, 32)
+SHOTS = {"cuts": "hold", "window": 3, "overlap": 1}
+
+
+def source():
+    return frames(40, SIDE, SIDE, cuts=CUTS)
+
+
+def pixels(made):
+    return [(slot, shot, [plane.tobytes() for plane in picture.planes]) for picture, slot, shot in made]
+
+
+def test_the_batch_is_decided_once_a_run(monkeypatch):
+    memory = Shrinking(monkeypatch, 16)
+    model = Cramped(10**9)
+    run = run_of(source, model=model, height=SIDE, width=SIDE, **SHOTS)
+    made = made_by(run)
+    assert run.num_shots == len(CUTS) + 1 and len(made) == 80
+    assert memory.looks == 1 and run.batch == 8
+    assert max(shape[0] for shape in model.calls[-3:]) > 1  # the last shot still in one call
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    ],
+)
+def test_what_did_not_fit_is_not_tried_again_in_the_next_shot(caplog, error):
+    wanted = made_by(run_of(source, model=Cramped(10**9), height=SIDE, width=SIDE, batch=4, **SHOTS))
+    model, pins = Cramped(1, error=error), []
+    run = run_of(
+        source, model=model, height=SIDE, width=SIDE, batch=4, run={"pin": lambda **v: pins.append(v)}, **SHOTS
+    )
+    with caplog.at_level(logging.WARNING, "stvsr_cli"):
+        made = made_by(run)
+    assert pixels(made) == pixels(wanted)
+    assert caplog.messages == [f"out of memory: going on with a batch of {n}" for n in (2, 1)]
+    assert model.failures == 2
+    assert pins == [{"tile": 0, "batch": 4, "call": n, "longest": 0} for n in (2, 1)]
+
+
+def test_memory_that_shrinks_on_the_way_is_followed_and_never_tried_larger_again(caplog):
+    model = Cramped(8)
+    whole = made_by(run_of(source, model=Cramped(10**9), height=SIDE, width=SIDE, batch=4, **SHOTS))
+
+    def shrinking():
+        for number, frame in enumerate(source()):
+            model.most_windows = (4, 2, 1, 1, 1)[sum(number >= cut for cut in CUTS)]
+            model.most_px = 64 if number >= CUTS[3] else 10**9
+            yield frame
+
+    with caplog.at_level(logging.WARNING, "stvsr_cli"):
+        made = made_by(run_of(shrinking, model=model, height=SIDE, width=SIDE, batch=4, **SHOTS))
+    assert [(slot, shot) for _, slot, shot in made] == [(slot, shot) for _, slot, shot in whole]
+    assert caplog.messages == [
+        "out of memory: going on with a batch of 2",
+        "out of memory: going on with a batch of 1",
+        "out of memory: going on with tiles of 64 pixels",
+    ]
+    assert model.failures == 3
+
+
+def test_a_run_that_goes_on_begins_with_what_fitted():
+    model = Cramped(1, most_px=64)
+    pinned = {"tile": 64, "batch": 4, "call": 1, "longest": 2}
+    run = run_of(source, model=model, height=SIDE, width=SIDE, batch=4, tile=64, run={"pinned": pinned}, **SHOTS)
+    made_by(run)
+    assert model.failures == 0 and run.batch == 4
+    assert {shape[:2] for shape in model.calls} == {(1, 2)}

@@ -95,7 +95,7 @@ class CompactNetwork(nn.Module):
         """One evaluation of the denoiser at the one timestep."""
         if self.denoiser is None:
             return latent
-        timestep = torch.tensor([self.config.timestep], device=latent.sample.device)
+        timestep = torch.full((1,), self.config.timestep, device=latent.sample.device)
         num_frames = conditions.to_previous.shape[1] + 1
         velocity, change = self.denoiser(latent.sample, conditions, timestep, num_frames)
         signal = alpha_bar(timestep, self.config.num_timesteps)

@@ -190,7 +190,7 @@ class DLoRAL:
             yield tile, fused - prediction.float().unflatten(0, fused.shape[:2])
 
     def _predict(self, pairs: Tensor) -> Tensor:
-        timestep = torch.tensor([TIMESTEP], device=pairs.device)
+        timestep = torch.full((1,), TIMESTEP, device=pairs.device)
         prompt = self.prompt.to(pairs.device).expand(pairs.shape[0], -1, -1)
         prediction: Tensor = self.unet(pairs, timestep, encoder_hidden_states=prompt, return_dict=False)[0]
         return prediction

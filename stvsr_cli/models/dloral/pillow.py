@@ -6,6 +6,7 @@ reducing, coefficients of 22 fractional bits, and a result rounded to 8 bits aft
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -71,14 +72,22 @@ def coefficients(before: int, after: int, kernel: Callable[[float], float]) -> t
 def _pass(images: Tensor, after: int, kernel: Callable[[float], float]) -> Tensor:
     """Resample the last axis."""
     before = images.shape[-1]
-    starts, rows = coefficients(before, after, kernel)
-    first = torch.tensor(starts, device=images.device)
-    weights = torch.tensor(rows, device=images.device, dtype=torch.int32)  # [after, taps]
+    first, weights = _coefficients_on(images.device, before, after, kernel)
     total = torch.full((*images.shape[:-1], after), 1 << (PRECISION_BITS - 1), device=images.device, dtype=torch.int32)
     for tap in range(weights.shape[1]):
         read = images.index_select(-1, (first + tap).clamp_(max=before - 1))
         total += read.to(torch.int32) * weights[:, tap]
     return (total >> PRECISION_BITS).clamp_(0, 255).to(torch.uint8)
+
+
+@lru_cache(maxsize=64)
+def _coefficients_on(
+    device: torch.device, before: int, after: int, kernel: Callable[[float], float]
+) -> tuple[Tensor, Tensor]:
+    """`coefficients` on a device, [after] and [after, taps]: made and copied there once, not for each frame."""
+    starts, rows = coefficients(before, after, kernel)
+    with torch.inference_mode(False):
+        return torch.tensor(starts, device=device), torch.tensor(rows, device=device, dtype=torch.int32)
 
 
 def _sinc(x: float) -> float:

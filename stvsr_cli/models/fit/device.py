@@ -134,7 +134,7 @@ def usable_bytes(device: torch.device, waiting: int = 0) -> int | None:
 
 
 def auto_batch(window_bytes: int, device: torch.device, waiting: int = 0) -> int:
-    """Windows, or tiles, that fit into a CUDA device's free memory together; 1 on a CPU. waiting: see `usable_bytes`."""
+    """Windows, or tiles, that fit into a CUDA device's free memory together; 1 elsewhere. waiting: see `usable_bytes`."""
     usable = usable_bytes(device, waiting) if device.type == "cuda" else None
     return 1 if usable is None else max(1, min(LARGEST_AUTO_BATCH, usable // max(window_bytes, 1)))
 

@@ -85,7 +85,8 @@ class ContextAggregation(nn.Module):
         parts = [functional.pixel_unshuffle(x - 0.5, 2) for x in predictions]
         fused = self.fuse(torch.cat([*parts, to_left, to_right, moment], 1)).float()
         fused = functional.pixel_shuffle(fused, 2)  # [N, count + 3, h, w]
-        prior = fused.new_tensor(shares).log().view(1, count, 1, 1)
+        # filled on the device, one by one: a tensor of them would be copied there, which waits for it
+        prior = torch.cat([fused.new_full((1, 1, 1, 1), share) for share in shares], 1).log()
         weights = (fused[:, :count] + prior).softmax(1)
         blended = sum(weights[:, i : i + 1] * p for i, p in enumerate(predictions)) + fused[:, count:]
         return blended.unflatten(0, pairs), to_left.unflatten(0, pairs), to_right.unflatten(0, pairs)

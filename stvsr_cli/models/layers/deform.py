@@ -65,8 +65,8 @@ def _strip(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, first
 
     grid = _positions(first_row - padding, -padding, rows, columns, kernel_height, kernel_width, offset)
     grid = grid + offset.view(batch, num_groups, num_taps, 2, rows, columns).movedim(3, -1)  # [B, G, K, rows, W', 2]
-    size = torch.tensor([height, width], dtype=grid.dtype, device=grid.device)
-    grid = ((2 * grid + 1) / size - 1).flip(-1)  # pixel centres on [-1, 1], across before down
+    down, across = grid.unbind(-1)
+    grid = torch.stack([(2 * across + 1) / width - 1, (2 * down + 1) / height - 1], -1)  # pixel centres on [-1, 1]
     sampled = F.grid_sample(
         features.reshape(batch * num_groups, channels // num_groups, height, width),
         grid.reshape(batch * num_groups, num_taps * rows, columns, 2),
