@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from stvsr_cli.errors import DeviceError, UsageError
+from stvsr_cli.models.catalogue import MODELS
 from stvsr_cli.models.fit import device
-from stvsr_cli.weights.catalogue import MODELS
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
