@@ -1,5 +1,6 @@
 """Runs without files: pictures from a list, through a model, into a list."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from stvsr_cli.job.report import Loaded
 from stvsr_cli.media.read.decode import Frame, Picture
 from stvsr_cli.media.read.probe import ColorTags, probe
 from stvsr_cli.models import linear
-from stvsr_cli.pipeline.upscale import plan_on
+from stvsr_cli.pipeline.loading import plan_on
 from tests.clips import BUNNY
 
 CPU = torch.device("cpu")
@@ -37,15 +38,13 @@ def frames(count, height=32, width=48, cuts=()):
         yield Frame(k, k, 1, picture)
 
 
-def run_of(source, *, model=None, height=32, width=48, device=CPU, dtype=torch.float32, run=None, **changes):
-    """A run of frames from anywhere. run: further arguments of `Run`."""
-    from dataclasses import replace
-
+def run_of(source, *, model=None, height=32, width=48, device=CPU, dtype=torch.float32, **changes):
+    """A run of frames from anywhere."""
     info = replace(probe(BUNNY), width=width, height=height, pixel_format="yuv420p", bit_depth=8, num_frames=None,
                    color=COLOR, time_base=Fraction(1, 25), average_rate=Fraction(25), rotation=0)  # fmt: skip
     job = Job(**{"input": BUNNY, "output": Path("none.mkv"), "model": "linear", "cuts": "ignore"} | changes)
     loaded = Loaded(model or linear.load(device), device, dtype, 0.0)
-    return Run(job, plan_on(job, info, loaded), loaded, None, source, **(run or {}))
+    return Run(job, plan_on(job, info, loaded), loaded, None, source)
 
 
 def made_by(run):

@@ -167,15 +167,14 @@ def test_the_batch_is_decided_once_a_run(monkeypatch):
 def test_what_did_not_fit_is_not_tried_again_in_the_next_shot(caplog, error):
     wanted = made_by(run_of(source, model=Cramped(10**9), height=SIDE, width=SIDE, batch=4, **SHOTS))
     model, pins = Cramped(1, error=error), []
-    run = run_of(
-        source, model=model, height=SIDE, width=SIDE, batch=4, run={"pin": lambda **v: pins.append(v)}, **SHOTS
-    )
+    run = run_of(source, model=model, height=SIDE, width=SIDE, batch=4, **SHOTS)
+    run.remember({}, lambda **pinned: pins.append(pinned))
     with caplog.at_level(logging.WARNING, "stvsr_cli"):
         made = made_by(run)
     assert pixels(made) == pixels(wanted)
     assert caplog.messages == [f"out of memory: going on with a batch of {n}" for n in (2, 1)]
     assert model.failures == 2
-    assert pins == [{"tile": 0, "batch": 4, "call": n, "longest": 0} for n in (2, 1)]
+    assert pins == [{"tile": 0, "batch": 4, "call": n, "longest": 0} for n in (4, 2, 1)]
 
 
 def test_memory_that_shrinks_on_the_way_is_followed_and_never_tried_larger_again(caplog):
@@ -202,7 +201,8 @@ def test_memory_that_shrinks_on_the_way_is_followed_and_never_tried_larger_again
 def test_a_run_that_goes_on_begins_with_what_fitted():
     model = Cramped(1, most_px=64)
     pinned = {"tile": 64, "batch": 4, "call": 1, "longest": 2}
-    run = run_of(source, model=model, height=SIDE, width=SIDE, batch=4, tile=64, run={"pinned": pinned}, **SHOTS)
+    run = run_of(source, model=model, height=SIDE, width=SIDE, batch=4, tile=64, **SHOTS)
+    run.remember(pinned, lambda **_: None)
     made_by(run)
     assert model.failures == 0 and run.batch == 4
     assert {shape[:2] for shape in model.calls} == {(1, 2)}
