@@ -27,6 +27,7 @@ from stvsr_cli import cli
 from stvsr_cli.durable import segments
 from stvsr_cli.durable.journal import journal_folder
 from stvsr_cli.durable.manifest import read_manifest
+from stvsr_cli.media.write import packets
 from stvsr_cli.models.compact.model import CompactModel
 from stvsr_cli.models.linear import LinearModel
 from tests.durable.test_resume import clip, content
@@ -121,7 +122,7 @@ def begin_fault(name: str) -> None:
             model.decode = hanging(model.decode, 12)
     elif name == "encoder error":
         error = av.error.ExternalError(1, "the encoder broke")
-        segments.SegmentWriter._put = failing(segments.SegmentWriter._put, 60, error)
+        packets.PacketEncoder._packet = failing(packets.PacketEncoder._packet, 60, error)
     elif name == "decoder error":
         from stvsr_cli.engine import local as run
 

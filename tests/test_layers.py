@@ -78,7 +78,7 @@ def test_a_module_imports_only_from_rooms_below(name, path):
         same = {i for i in own if within(i, ROOMS[room])}
         assert not {i for i in same if not any(within(i, allowed) for allowed in WITHIN[part])}
     if "av" in outer or "imageio_ffmpeg" in outer:
-        assert within(name, "media") or within(name, "train") or name == "durable.segments"
+        assert within(name, "media") or within(name, "train")
     if within(name, "media"):
         assert "torch" not in outer
     if any(within(name, plain) for plain in PLAIN):

@@ -7,7 +7,6 @@ is a keyframe, number of bytes) and its bytes. Times are ticks of the output's t
 
 import errno
 import hashlib
-import io
 import logging
 import os
 import struct
@@ -17,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import av
-import av.error
-
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.probe import VideoInfo
-from stvsr_cli.media.write.encode import Packet, to_av
-from stvsr_cli.media.write.mux import OutputSpec, add_video, container_format
+from stvsr_cli.media.write.encode import Packet
+from stvsr_cli.media.write.mux import OutputSpec
+from stvsr_cli.media.write.packets import PacketEncoder
 from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.parts import part_path, publish
@@ -56,46 +53,29 @@ class SegmentWriter:
     """
 
     def __init__(self, path: Path, target: Path, source: VideoInfo, spec: OutputSpec, encoder: EncoderConfig) -> None:
-        self._path, self._spec, self._encoder = path, spec, encoder
-        self._part = part_path(path)
-        self._durations: dict[int, int] = {}
-        self._origin: int | None = None
+        self._path, self._part = path, part_path(path)
         self._stamps: list[int] = []
         self._digest, self._num_bytes = hashlib.sha256(), 0
-        # never written to: it sets the encoder up as the output's own container would
-        self._container = av.open(io.BytesIO(), "w", format=container_format(target))
+        self._encoder = PacketEncoder(target, source, spec, encoder)
         try:
-            self._stream = add_video(self._container, source, spec, encoder)
-            self._stream.codec_context.open()
             self._file: BinaryIO = open(self._part, "wb")
-            extradata = self._stream.codec_context.extradata or b""
+            extradata = self._encoder.extradata
             self._put(MAGIC + LENGTH.pack(len(extradata)) + extradata)
-        except (av.error.FFmpegError, ValueError, OSError) as error:
+        except OSError as error:
+            self._encoder.close()
             raise _failure(error, self._part) from error
 
     def write(self, picture: Picture, pts: int, duration: int) -> None:
         """Encode the next picture. pts, duration: ticks of the time base, counted as in the source."""
-        if self._origin is None:
-            self._origin = pts
-        self._durations[pts] = duration
-        frame = to_av(picture, pts - self._origin, duration, self._spec.time_base)
-        if self._stream.pix_fmt != frame.format.name:
-            frame = frame.reformat(format=self._stream.pix_fmt, threads=1)  # the same samples, packed
-        self._encode(frame)
+        self._write_packets(self._encoder.encode(picture, pts, duration))
 
-    def _encode(self, frame: av.VideoFrame | None) -> None:
-        origin = self._origin or 0
+    def _write_packets(self, packets: Iterable[Packet]) -> None:
         try:
-            for coded in self._stream.encode(frame):
-                if coded.pts is None:
-                    raise OutputError(f"{self._encoder.codec} gives frames no time.", hint="Use another --codec.")
-                pts = coded.pts + origin
-                dts = coded.pts if coded.dts is None else coded.dts
-                duration = self._durations.pop(pts, coded.duration or 0)
-                data = bytes(coded)
-                self._put(RECORD.pack(pts, dts + origin, duration, coded.is_keyframe, len(data)) + data)
-                self._stamps.append(pts)
-        except (av.error.FFmpegError, ValueError, OSError) as error:
+            for packet in packets:
+                head = RECORD.pack(packet.pts, packet.dts, packet.duration, packet.keyframe, len(packet.data))
+                self._put(head + packet.data)
+                self._stamps.append(packet.pts)
+        except OSError as error:
             raise _failure(error, self._part) from error
 
     def _put(self, data: bytes) -> None:
@@ -106,7 +86,7 @@ class SegmentWriter:
 
     def finish(self) -> Segment:
         """Encode what waits, put the file on disk to stay, and give it its name."""
-        self._encode(None)
+        self._write_packets(self._encoder.flush())
         try:
             with watchdog.busy("write"):
                 self._file.close()
@@ -129,7 +109,7 @@ class SegmentWriter:
             self._file.close()
         except OSError as error:  # a full disk, of which has been told
             logger.debug("closing %s: %s", self._part, error)
-        self._container.close()
+        self._encoder.close()
         self._part.unlink(missing_ok=True)
 
 
@@ -205,8 +185,7 @@ def _head(handle: BinaryIO, path: Path) -> bytes:
     return handle.read(LENGTH.unpack(handle.read(LENGTH.size))[0])
 
 
-def _failure(error: BaseException, path: Path) -> OutputError:
-    if getattr(error, "errno", None) == errno.ENOSPC:
+def _failure(error: OSError, path: Path) -> OutputError:
+    if error.errno == errno.ENOSPC:
         return OutputError(f"writing {path} failed: the disk is full.", hint="Free space and run the command again.")
-    reason = getattr(error, "strerror", None) or str(error)
-    return OutputError(f"writing {path} failed: {reason}.", hint="Check --codec and its options.")
+    return OutputError(f"writing {path} failed: {error.strerror or error}.", hint="Check the disk.")
