@@ -1,7 +1,7 @@
-"""A thread that works ahead of its consumer, by a few items."""
+"""Threads with bounded queues: one that works ahead of its consumer, one that works behind its producer."""
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar
 
@@ -9,64 +9,97 @@ from stvsr_cli.runtime import watchdog
 
 Item = TypeVar("Item")
 
+QUEUE_FRAMES = 8
+"""Frames that may wait for the encoder."""
+
+
+class Channel(Generic[Item]):
+    """A bounded queue from one thread to another, which either of them can end; what failed is raised at both ends.
+
+    Whoever waits at it raises StallError if the run stalls meanwhile.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size, self._items = size, deque[Item]()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._error: BaseException | None = None
+
+    def put(self, item: Item) -> bool:
+        """Hand over an item when there is room; returns False if the other thread wants no more."""
+        with self._changed:
+            self._wait_while(lambda: len(self._items) >= self._size)
+            if self._ended:
+                self._raise()
+                return False
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield items as they come, until the end."""
+        while True:
+            with self._changed:
+                self._wait_while(lambda: not self._items)
+                if not self._items:
+                    self._raise()
+                    return
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+
+    def _wait_while(self, condition: Callable[[], bool]) -> None:
+        with watchdog.waiting():
+            while condition() and not self._ended:
+                if not self._changed.wait(watchdog.POLL_S):
+                    watchdog.check()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def end(self, error: BaseException | None = None, *, drop: bool = False) -> None:
+        """Let no more in. error: raised from now on where the queue is empty. drop: throw away what still waits."""
+        with self._changed:
+            self._ended, self._error = True, self._error or error
+            if drop:
+                self._items.clear()
+            self._changed.notify_all()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What failed."""
+        return self._error
+
 
 class Ahead(Iterator[Item]):
     """Runs an iterator in a thread, a few items ahead; what fails there is raised here, and so is a stall."""
 
     def __init__(self, source: Generator[Item, None, None], size: int) -> None:
-        self._source = source
-        self._queue: queue.Queue[tuple[str, object]] = queue.Queue(size)
-        self._stop = threading.Event()
+        self._source, self._channel = source, Channel[Item](size)
+        self._items = iter(self._channel)
         self._thread = threading.Thread(target=watchdog.in_context(self._run), name="decode", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
+        error: BaseException | None = None
         try:
             for item in self._source:
-                if not self._put(("item", item)):
+                if not self._channel.put(item):
                     return
-            self._put(("end", None))
-        except BaseException as error:  # raised again in the consumer
-            self._put(("error", error))
+        except BaseException as failure:  # raised again in the consumer
+            error = failure
         finally:
             self._source.close()
-
-    def _put(self, message: tuple[str, object]) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(message, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+            self._channel.end(error)
 
     def __next__(self) -> Item:
-        if self._stop.is_set():
-            raise StopIteration
-        with watchdog.waiting():
-            kind, value = self._get()
-        if kind == "item":
-            return value  # type: ignore[return-value]
-        self._stop.set()
-        if kind == "error":
-            raise value  # type: ignore[misc]
-        raise StopIteration
-
-    def _get(self) -> tuple[str, object]:
-        while True:
-            try:
-                return self._queue.get(timeout=watchdog.POLL_S)
-            except queue.Empty:
-                watchdog.check()
+        return next(self._items)
 
     def close(self) -> None:
         """Stop the thread and wait for it, unless it hangs."""
-        self._stop.set()
+        self._channel.end(drop=True)
         watchdog.join(self._thread)
-
-
-QUEUE_FRAMES = 8
-"""Frames that may wait for the encoder."""
 
 
 class Worker(Generic[Item]):
@@ -76,57 +109,42 @@ class Worker(Generic[Item]):
     """
 
     def __init__(self, handle: Callable[[Item], None], stage: str, size: int = QUEUE_FRAMES) -> None:
-        self._handle, self._stage = handle, stage
-        self._queue: queue.Queue[Item | None] = queue.Queue(size)
-        self._error: BaseException | None = None
+        self._handle, self._stage, self._channel = handle, stage, Channel[Item](size)
         self._thread = threading.Thread(target=watchdog.in_context(self._run), name=stage, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    with watchdog.busy(self._stage):
-                        self._handle(item)
-                except BaseException as error:  # raised again where the next item is put
-                    self._error = error
-
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
+        try:
+            for item in self._channel:
+                with watchdog.busy(self._stage):
+                    self._handle(item)
+        except BaseException as error:  # raised again where the next item is put
+            self._channel.end(error, drop=True)
 
     def put(self, item: Item) -> None:
         """Hand over an item; waits while the queue is full. Raises what failed before, and StallError."""
-        self._check()
-        with watchdog.waiting():
-            while not self._offer(item):
-                watchdog.check()
-
-    def _offer(self, item: Item | None) -> bool:
-        try:
-            self._queue.put(item, timeout=watchdog.POLL_S)
-        except queue.Full:
-            return False
-        return True
+        self._channel.put(item)
 
     def close(self) -> None:
         """Wait until all is done, and raise what failed, or StallError."""
         self.stop()
-        self._check()
+        if self._channel.error is not None:
+            raise self._channel.error
         watchdog.check()
 
     def stop(self) -> bool:
         """Wait until all is done; never raises. Returns whether it is: after a stall the thread may hang."""
-        with watchdog.waiting():
-            while not self._offer(None):
-                if watchdog.has_stalled():
-                    return self._offer(None) and watchdog.join(self._thread)
-            return watchdog.join(self._thread)
+        self._channel.end()
+        return self._join()
 
     def abort(self) -> bool:
-        """Leave undone what still waits; never raises. Returns whether the thread has ended."""
-        self._error = self._error or RuntimeError("aborted")
-        return self.stop()
+        """Leave undone what still waits; never raises. Returns whether the thread has ended: after a stall it may hang."""
+        self._channel.end(RuntimeError("aborted"), drop=True)
+        return self._join()
+
+    def _join(self) -> bool:
+        with watchdog.waiting():
+            return watchdog.join(self._thread)
 
     @property
     def has_ended(self) -> bool:
