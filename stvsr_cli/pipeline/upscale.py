@@ -50,10 +50,7 @@ def upscale(
     allows. Raises StvsrError of the kind that fits; a video file then does not exist. Raises `media.pipes.PipeClosed`
     if the reader of standard output has gone.
     """
-    hint = (
-        "The same command goes on from what is finished." if keeps_journal(job) else "Check both ends and the device."
-    )
-    with Watch(job.stall_timeout_s, hint=hint, last_resort=last_resort):
+    with Watch(job.stall_timeout_s, hint=_stall_hint(job), last_resort=last_resort):
         if job.resume == "auto" and (done := settle(job.output)) is not None:
             logger.info("%s was finished already", job.output)
             return Report(output=probe(job.output), seconds={"model": 0.0, "total": 0.0}, peak_bytes=0, **asdict(done))
@@ -87,6 +84,13 @@ def _opened(job: Job, *, reserve: bool = True) -> Iterator[tuple[Job, Source, Si
         if is_single(job.input) and is_single(made):
             job = replace(job, fps_factor=1)
         yield replace(job, output=made, encoder=sink.encoder(source.info)), source, sink
+
+
+def _stall_hint(job: Job) -> str:
+    if keeps_journal(job):
+        return "The same command goes on from what is finished."
+    has_pipe = is_pipe(job.input) or job.output == PIPE
+    return f"Check {'the other end of the pipe, ' if has_pipe else ''}the disk and the device."
 
 
 def keeps_journal(job: Job) -> bool:
