@@ -17,13 +17,13 @@ from stvsr_cli.media.read.decode import PLANAR, Picture
 from stvsr_cli.media.read.hdr import PARAMETERS, Hdr
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.read.siting import DEFAULT, siting_options
-from stvsr_cli.media.write.settings import DEFAULT_CRF, EncoderConfig
+from stvsr_cli.media.write.settings import CARD_FORMATS, ENCODERS, EncoderConfig, quality_options
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-PACKED = {"gbrp": "bgr0"}
-"""Formats with the same samples in another order, for encoders that take only that one (ffv1)."""
+PACKED = {"gbrp": "bgr0", **CARD_FORMATS}
+"""Formats with the same samples in another order, for encoders that take only that one (ffv1, cards)."""
 CPU_INFO = Path("/proc/cpuinfo")
 """What Linux says of the processor."""
 THREADS = {"libx265": ("x265-params", "pools"), "libsvtav1": ("svtav1-params", "lp")}
@@ -100,7 +100,8 @@ def choose_pix_fmt(config: EncoderConfig, info: VideoInfo) -> str:
         return config.pix_fmt
     if not usable:
         raise OutputError(f"{config.codec} takes none of the pixel formats written here.", hint="Use another --codec.")
-    deep = "10le" if info.bit_depth > 8 else ""
+    known = ENCODERS.get(codec.name)
+    deep = "10le" if info.bit_depth > 8 and (known is None or known.is_deep) else ""
     sampling = next(
         (s for s in ("yuv444p", "yuv422p") if info.pixel_format.startswith((s, s.replace("yuv", "yuvj")))), "yuv420p"
     )
@@ -121,14 +122,11 @@ def encoder_options(config: EncoderConfig, hdr: Hdr | None = None, siting: str =
 
     hdr: metadata it is to write, where it can; siting: where chroma lies, likewise.
     """
-    options: dict[str, str] = {}
-    crf = config.crf if config.crf is not None else DEFAULT_CRF.get(config.codec)
-    if crf is not None:
-        options["crf"] = str(crf)
-    if config.preset is not None:
-        options["preset"] = config.preset
-    if config.codec == "libvpx-vp9":
-        options["b"] = "0"
+    options = quality_options(config.codec, config.crf)
+    known = ENCODERS.get(config.codec)
+    preset = config.preset or (known.preset if known is not None else None)
+    if preset is not None:
+        options["preset"] = preset
     options.update(config.options)
     if hdr is not None and config.codec in PARAMETERS:
         name = PARAMETERS[config.codec][0]
