@@ -26,7 +26,7 @@ def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
     limits = beyond_limits(job.encoder.codec, plan.width, plan.height, float(plan.rate))
     return [
         f"input     {info.path}",
-        f"          {_described(info)}",
+        f"          {described(info)}",
         f"output    {job.output}",
         f"          {plan.width}x{plan.height}, {_rate(plan.rate)} fps, {_known(plan.num_frames)} frames",
         f"model     {traits.name} on {loaded.device}, {str(loaded.dtype).removeprefix('torch.')}",
@@ -41,7 +41,8 @@ def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
     ]
 
 
-def _described(info: VideoInfo) -> str:
+def described(info: VideoInfo) -> str:
+    """A video in one line."""
     parts = [
         f"{info.width}x{info.height}",
         f"{_rate(info.average_rate)} fps",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stvsr_cli.cli.complete import models
 from stvsr_cli.cli.failures import reported
 from stvsr_cli.cli.progress import displayed
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List models; fetch, find and check their weights.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="Name of a model.", metavar="NAME")]
+Name = Annotated[str, typer.Argument(help="Name of a model.", metavar="NAME", autocompletion=models)]
 COLUMNS = ("name", "what for", "size", "memory", "licence", "where from", "state")
 PICKLED = "dloral"
 """The model whose published file is a pickle."""

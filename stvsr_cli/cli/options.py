@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from stvsr_cli.cli.complete import among, codecs, devices, models, pixel_formats, presets
 from stvsr_cli.cli.progress import KINDS
 from stvsr_cli.job import job as jobs
 from stvsr_cli.job.job import Job
+from stvsr_cli.job.quality import Word
 from stvsr_cli.models.fit import asked
 
 DEFAULT = Job(input=Path("-"), output=Path("-"))
@@ -49,12 +51,23 @@ Deinterlace = Annotated[
     typer.Option(help="auto: where fields are found; on: everything; off: nothing.", rich_help_panel=SIZE),
 ]
 
-Model = Annotated[str, typer.Option(help="Model; see `stvsr models list`.", rich_help_panel=MODEL)]
+Model = Annotated[
+    str, typer.Option(help="Model; see `stvsr models list`.", autocompletion=models, rich_help_panel=MODEL)
+]
 Weights = Annotated[
     Path | None, typer.Option(help="Weights, a file or folder, instead of the model's own.", rich_help_panel=MODEL)
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps (Apple).", rich_help_panel=MODEL)]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps (Apple).", autocompletion=devices, rich_help_panel=MODEL)
+]
 Precision = Annotated[jobs.Precision, typer.Option(help="What the model computes in.", rich_help_panel=MODEL)]
+Quality = Annotated[
+    Word | None,
+    typer.Option(
+        help="Model, precision, window, --crf and --preset in one word; each can still be given. Default: good.",
+        rich_help_panel=MODEL,
+    ),
+]
 Window = Annotated[int | None, typer.Option(min=2, help="Source frames per model call.", rich_help_panel=MODEL)]
 Overlap = Annotated[int | None, typer.Option(min=1, help="Source frames two windows share.", rich_help_panel=MODEL)]
 Batch = Annotated[str, typer.Option(help="auto, or windows and tiles per model call.", rich_help_panel=MODEL)]
@@ -66,9 +79,19 @@ Detail = Annotated[
     float | None, typer.Option(min=0, max=1, help="From 0, faithful, to 1, detailed (dloral).", rich_help_panel=MODEL)
 ]
 Prompt = Annotated[str | None, typer.Option(help="What the video shows (dloral).", rich_help_panel=MODEL)]
-ColorFix = Annotated[str | None, typer.Option(help="adain, wavelet or none (dloral).", rich_help_panel=MODEL)]
+ColorFix = Annotated[
+    str | None,
+    typer.Option(
+        help="adain, wavelet or none (dloral).", autocompletion=among("adain", "wavelet", "none"), rich_help_panel=MODEL
+    ),
+]
 Posterior = Annotated[
-    str | None, typer.Option(help="mode or sample (osdenhancer, dloral, diffst).", rich_help_panel=MODEL)
+    str | None,
+    typer.Option(
+        help="mode or sample (osdenhancer, dloral, diffst).",
+        autocompletion=among("mode", "sample"),
+        rich_help_panel=MODEL,
+    ),
 ]
 Base = Annotated[
     Path | None,
@@ -108,10 +131,17 @@ Attention = Annotated[
     typer.Option(help="sdpa; auto: flash where installed; flash or sage (large models, GPU).", rich_help_panel=MODEL),
 ]
 
-Codec = Annotated[str, typer.Option(help="FFmpeg's name of the video encoder.", rich_help_panel=ENCODING)]
+Codec = Annotated[
+    str, typer.Option(help="FFmpeg's name of the video encoder.", autocompletion=codecs, rich_help_panel=ENCODING)
+]
 Crf = Annotated[int | None, typer.Option(min=0, max=63, help="Quality; lower is better.", rich_help_panel=ENCODING)]
-Preset = Annotated[str | None, typer.Option(help="The encoder's speed preset.", rich_help_panel=ENCODING)]
-PixFmt = Annotated[str | None, typer.Option(help="Pixel format, such as yuv420p10le.", rich_help_panel=ENCODING)]
+Preset = Annotated[
+    str | None, typer.Option(help="The encoder's speed preset.", autocompletion=presets, rich_help_panel=ENCODING)
+]
+PixFmt = Annotated[
+    str | None,
+    typer.Option(help="Pixel format, such as yuv420p10le.", autocompletion=pixel_formats, rich_help_panel=ENCODING),
+]
 EncoderOption = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Option for the encoder; may be repeated.", rich_help_panel=ENCODING),
@@ -174,6 +204,15 @@ KeepRecord = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        "--like",
+        metavar="FILE",
+        help="Take the options that FILE was made with, where no other is given; see `stvsr info`.",
+        rich_help_panel=RUN,
+    ),
+]
 AllowUrl = Annotated[
     bool, typer.Option("--allow-url", help="Read INPUT even if it is no local file.", rich_help_panel=RUN)
 ]
@@ -202,7 +241,9 @@ Threads = Annotated[
         min=0, help="Threads of the decoder, the model and the encoder, each; 0: one a core.", rich_help_panel=RUN
     ),
 ]
-ProgressKind = Annotated[str, typer.Option("--progress", help=f"{', '.join(KINDS)}.", rich_help_panel=RUN)]
+ProgressKind = Annotated[
+    str, typer.Option("--progress", help=f"{', '.join(KINDS)}.", autocompletion=among(*KINDS), rich_help_panel=RUN)
+]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", rich_help_panel=RUN)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=RUN)]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.", rich_help_panel=RUN)]

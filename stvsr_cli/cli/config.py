@@ -1,0 +1,97 @@
+"""`stvsr.toml`: defaults of commands, a project's or the user's."""
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from stvsr_cli.errors import UsageError
+
+NAME = "stvsr.toml"
+Tree = dict[str, Any]
+"""Values by name of parameter, below the names of commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A default that a file sets."""
+
+    command: tuple[str, ...]
+    name: str
+    value: Any
+    file: Path
+
+
+def user_file() -> Path:
+    """The user's own file."""
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("APPDATA", home / "AppData" / "Roaming")) / "stvsr" / NAME
+    return Path(os.environ.get("XDG_CONFIG_HOME", home / ".config")) / "stvsr" / NAME
+
+
+def project_file(folder: Path | None = None) -> Path | None:
+    """The nearest file in a folder or those above it, or None."""
+    here = (folder or Path.cwd()).absolute()
+    return next((path for above in (here, *here.parents) if (path := above / NAME).is_file()), None)
+
+
+def files(named: Path | None) -> list[Path]:
+    """The files that count, the stronger last. Raises UsageError if the one named is not there."""
+    if named is not None:
+        if not named.is_file():
+            raise UsageError(f"--config {named}: there is no such file.")
+        return [named]
+    project = project_file()
+    found = [user_file(), *([project] if project is not None else [])]
+    return [path for path in dict.fromkeys(found) if path.is_file()]
+
+
+def read(path: Path, known: Mapping[tuple[str, ...], set[str]]) -> list[Setting]:
+    """The defaults that a file sets; known: options by command. Raises UsageError for what no command knows."""
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"{path}: {error}.", hint="It must be TOML: [upscale], then a line such as crf = 20."
+        ) from error
+    return _settings(path, tree, (), known)
+
+
+def _settings(
+    path: Path, tree: Tree, command: tuple[str, ...], known: Mapping[tuple[str, ...], set[str]]
+) -> list[Setting]:
+    found: list[Setting] = []
+    for key, value in tree.items():
+        name = key.replace("-", "_")
+        if isinstance(value, dict):
+            inner = (*command, key)
+            if not any(other[: len(inner)] == inner for other in known):
+                commands = ["stvsr " + " ".join(other) for other in known]
+                raise UsageError(
+                    f"{path}: there is no command {' '.join(inner)}.", hint=f"Known: {', '.join(commands)}."
+                )
+            found += _settings(path, value, inner, known)
+        elif name in known.get(command, ()):
+            found.append(Setting(command, name, value, path))
+        else:
+            near = get_close_matches(name, known.get(command, ()), 1)
+            where = f"in [{'.'.join(command)}]" if command else "outside of a command's table"
+            hint = f"Did you mean {near[0].replace('_', '-')}?" if near else "See `stvsr COMMAND --help`."
+            raise UsageError(f"{path}: {key} {where} is not known.", hint=hint if command else "Begin with [upscale].")
+    return found
+
+
+def as_tree(settings: list[Setting]) -> Tree:
+    """Settings as a tree of defaults; later ones win."""
+    tree: Tree = {}
+    for setting in settings:
+        place = tree
+        for part in setting.command:
+            place = place.setdefault(part, {})
+        place[setting.name] = setting.value
+    return tree
