@@ -28,10 +28,13 @@ from stvsr_cli.runtime.parts import write_whole
 
 if TYPE_CHECKING:
     from stvsr_cli.models.contract import OneStepModel
+    from stvsr_cli.pipeline.distributed import Workers
 
 logger = logging.getLogger(__name__)
 
 VERBS = frozenset({"initialise", "encode", "condition", "denoise", "decode"})
+FILES_PER_WORKER = 2
+"""Files in work at once for each worker of a cluster: one waits while another is made."""
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 
 
@@ -81,23 +84,25 @@ def run_batch(
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
     last_resort: Callable[[StallError], None] | None = None,
+    crew: "Workers | None" = None,
 ) -> list[Entry]:
     """Upscale files one after another, or several at once; one that fails stops no other.
 
     job: the settings; its input and output are replaced. The model is loaded once, before the first file that needs
     it. stop: when set, the files in work end as soon as what they have made is kept, and no other is begun.
-    last_resort: as for `pipeline.upscale`; the report is written before. Returns what became of each file, in order.
-    Raises ModelError, DeviceError or UsageError if the model cannot be loaded, OutputError if the report cannot be
+    last_resort: as for `pipeline.upscale`; the report is written before. crew: workers that make the files, in place of
+    a model here; as many files are then in work as keep them busy. Returns what became of each file, in order. Raises ModelError, DeviceError or UsageError if the model cannot be loaded, OutputError if the report cannot be
     written, and Interrupted, with the report written, if it was stopped.
     """
     _check_report(config, items)
-    batch = _Batch(items, job, config, loaded, progress, stop or threading.Event(), last_resort)
+    batch = _Batch(items, job, config, loaded, progress, stop or threading.Event(), last_resort, crew)
+    jobs = config.jobs if crew is None else max(config.jobs, FILES_PER_WORKER * crew.num_workers)
     try:
-        if config.jobs == 1:
+        if jobs == 1:
             for number in range(len(items)):
                 batch.handle(number)
         else:
-            _run_several(batch, len(items), config.jobs)
+            _run_several(batch, len(items), jobs)
     except (KeyboardInterrupt, Interrupted) as error:
         raise batch.ended() from error
     if batch.wish.is_set() and any(entry is None or entry.exit_code == Interrupted.exit_code for entry in batch.each()):
@@ -143,6 +148,7 @@ class _Batch:
     wish: threading.Event
     """Set to end at a good place."""
     last_resort: Callable[[StallError], None] | None
+    crew: "Workers | None" = None
     stop: threading.Event = field(default_factory=threading.Event)
     """Set to end at once."""
     _entries: dict[int, Entry] = field(default_factory=dict)
@@ -200,7 +206,13 @@ class _Batch:
     def _make(self, number: int, item: Item, job: Job) -> Entry:
         tell, give_up = partial(self._tell, number, item), partial(self._give_up, number, item)
         begin = time.perf_counter()
-        report = pipeline.upscale(job, loaded=self._model, progress=tell, stop=self.wish, last_resort=give_up)
+        if self.crew is not None:
+            from stvsr_cli.pipeline import distributed
+
+            many = len(self.items) > self.crew.num_workers
+            report = distributed.upscale(job, self.crew, progress=tell, stop=self.wish, many=many)
+        else:
+            report = pipeline.upscale(job, loaded=self._model, progress=tell, stop=self.wish, last_resort=give_up)
         spent = time.perf_counter() - begin
         fps = round(report.frames_out / max(spent, 1e-9), 3)
         return self._entry(item, DONE, frames_in=report.frames_in, frames_out=report.frames_out, fps=fps)

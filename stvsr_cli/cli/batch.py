@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from stvsr_cli.errors import BatchError, UsageError
 if TYPE_CHECKING:
     from stvsr_cli.batch.batch import Entry
     from stvsr_cli.batch.inputs import Item
+    from stvsr_cli.engine.ray.cluster import RayConfig
     from stvsr_cli.job.job import Job
     from stvsr_cli.job.report import Progress
 
@@ -95,6 +97,7 @@ def upscale_batch(
     quiet: bool,
     kind: str,
     stop: Stop,
+    cluster: "RayConfig | None" = None,
 ) -> None:
     """Make the files and say what became of them. Raises BatchError if any failed, Interrupted if it was stopped."""
     from stvsr_cli.batch.batch import FAILED, BatchConfig, run_batch
@@ -108,7 +111,13 @@ def upscale_batch(
         stop.armed = job.resume != "never" and progress.phase == "upscale"
         display.show(progress)
 
-    entries = run_batch(items, job, config, progress=show, stop=stop.asked, last_resort=give_up)
+    with ExitStack() as stack:
+        crew = None
+        if cluster is not None:
+            from stvsr_cli.pipeline import distributed
+
+            crew = stack.enter_context(distributed.workers(cluster, job))
+        entries = run_batch(items, job, config, progress=show, stop=stop.asked, last_resort=give_up, crew=crew)
     display.close()
     if kind == "json":
         _json(entries)

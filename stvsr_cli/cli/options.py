@@ -15,7 +15,7 @@ from stvsr_cli.models.fit import asked
 DEFAULT = Job(input=Path("-"), output=Path("-"))
 """Its fields are the options' defaults."""
 SIZE, MODEL, ENCODING, RUN = "Size and time", "Model and device", "Encoding", "Run"
-BATCH = "Several files"
+BATCH, CLUSTER = "Several files", "Many GPUs"
 
 Paths = Annotated[
     list[str],
@@ -235,6 +235,31 @@ Nice = Annotated[
     int, typer.Option("--nice", min=0, max=19, help="Leave the CPU to others: 19 the most.", rich_help_panel=RUN)
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.", rich_help_panel=RUN)]
+Engine = Annotated[
+    str,
+    typer.Option(help="local, or ray: many GPUs, many machines; pip install 'stvsr[ray]'.", rich_help_panel=CLUSTER),
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|local|HOST:PORT",
+        help="Of the Ray cluster; local starts Ray here, auto does so unless one runs here.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+WorkerCount = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Default: one for each GPU.", rich_help_panel=CLUSTER)
+]
+GpusPerWorker = Annotated[
+    float, typer.Option("--gpus-per-worker", help="0.5: two share a GPU.", rich_help_panel=CLUSTER)
+]
+Ship = Annotated[
+    str,
+    typer.Option(
+        help="Send packets to workers: always; never, where all machines have one disk; auto: where they have not.",
+        rich_help_panel=CLUSTER,
+    ),
+]
 Threads = Annotated[
     int,
     typer.Option(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 KINDS = ("auto", "rich", "plain", "json", "none")
 JSON_EVERY_S = 0.5
+MOST_SHOWN = 8
+"""Workers whose speeds are shown one by one."""
 
 
 class Display(Protocol):
@@ -66,6 +68,7 @@ class JsonLines:
                 "expected": progress.total,
                 "fps": round(progress.fps, 3),
                 "eta_s": None if eta is None else round(eta, 1),
+                **({"workers": progress.workers} if progress.workers else {}),
             }
         )
 
@@ -92,6 +95,7 @@ class Plain:
         """Move the meter."""
         self._bar.total = progress.total
         self._bar.set_description_str(_phase(progress), refresh=False)
+        self._bar.set_postfix_str(_shares(progress).strip(), refresh=False)
         self._bar.update(progress.done - self._bar.n)
 
     def say(self, level: str, line: str) -> None:
@@ -133,7 +137,7 @@ class Rich:
             description=escape(_phase(progress)),
             completed=progress.done,
             total=progress.total,
-            speed=f"{progress.fps:.2f} fps",
+            speed=f"{progress.fps:.2f} fps{_shares(progress)}",
             left="" if left is None else f"{int(left) // 60}:{int(left) % 60:02d} left",
         )
 
@@ -158,6 +162,16 @@ class _Handler(logging.Handler):
 
 def _phase(progress: "Progress") -> str:
     return f"{progress.file}: {progress.phase}" if progress.file else progress.phase
+
+
+def _shares(progress: "Progress") -> str:
+    """How much of the speed is each worker's; of more than a few, the slowest and the fastest."""
+    rates = sorted(progress.workers.values())
+    if not rates:
+        return ""
+    if len(rates) <= MOST_SHOWN:
+        return " (" + " + ".join(f"{rate:.2f}" for rate in progress.workers.values()) + ")"
+    return f" ({len(rates)} workers, {rates[0]:.2f} to {rates[-1]:.2f})"
 
 
 def _prefixed(level: str, line: str) -> str:

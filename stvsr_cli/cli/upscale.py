@@ -9,6 +9,7 @@ import typer
 
 from stvsr_cli.cli import options as opt
 from stvsr_cli.cli.batch import BatchOptions, batch_items, is_batch, print_items, split_paths, upscale_batch
+from stvsr_cli.cli.cluster import parse_engine
 from stvsr_cli.cli.failures import Stop, give_up, reported
 from stvsr_cli.cli.progress import Display, displayed
 from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
@@ -19,6 +20,7 @@ from stvsr_cli.models.entry import ModelOptions
 from stvsr_cli.models.fit.asked import Fit
 
 if TYPE_CHECKING:
+    from stvsr_cli.engine.ray.cluster import RayConfig
     from stvsr_cli.job.report import Progress, Report
 
 logger = logging.getLogger(__name__)
@@ -80,6 +82,11 @@ def upscale(
     stall_timeout: opt.StallTimeout = None,
     space_check: opt.SpaceCheck = opt.DEFAULT.check_space,
     nice: opt.Nice = 0,
+    engine: opt.Engine = "local",
+    address: opt.Address = "auto",
+    workers: opt.WorkerCount = None,
+    gpus_per_worker: opt.GpusPerWorker = 1.0,
+    ship: opt.Ship = "auto",
     dry_run: opt.DryRun = False,
     threads: opt.Threads = opt.DEFAULT.threads,
     progress: opt.ProgressKind = "auto",
@@ -116,7 +123,8 @@ def upscale(
             fit=Fit(offload=offload, quantize=quantize, attention=attention),
             encoder=EncoderConfig(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, options=options, threads=threads),
         )  # fmt: skip
-        _do(job, inputs, output, several, display, stop, quiet=quiet, kind=progress, dry_run=dry_run)
+        cluster = parse_engine(engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, ship=ship)
+        _do(job, inputs, output, several, cluster, display, stop, quiet=quiet, kind=progress, dry_run=dry_run)
 
 
 def _do(
@@ -124,6 +132,7 @@ def _do(
     inputs: list[str],
     output: str,
     several: BatchOptions,
+    cluster: "RayConfig | None",
     display: Display,
     stop: Stop,
     *,
@@ -138,6 +147,8 @@ def _do(
     if len(inputs) == 1 and not is_pattern(inputs[0]) and stands_alone(job):
         if several.skip_existing or several.report is not None:
             raise UsageError("--skip-existing and --report are for video files.", hint="Leave them out.")
+        if cluster is not None:
+            raise UsageError("--engine ray takes video files.", hint="Leave it out for pictures and pipes.")
     elif job.format is not None or job.fps is not None:
         raise UsageError("--format is for standard output and pictures, --fps for pictures that are read.")
     elif is_batch(inputs, output, several):
@@ -145,12 +156,12 @@ def _do(
         if dry_run:
             print_items(items)
         else:
-            upscale_batch(items, folder, job, several, display, quiet=quiet, kind=kind, stop=stop)
+            upscale_batch(items, folder, job, several, display, quiet=quiet, kind=kind, stop=stop, cluster=cluster)
         return
     if dry_run:
         _print_plan(job)
     else:
-        _upscale(job, display, stop)
+        _upscale(job, display, stop, cluster)
 
 
 def _print_plan(job: Job) -> None:
@@ -167,7 +178,7 @@ def _print_plan(job: Job) -> None:
         typer.echo(line)
 
 
-def _upscale(job: Job, display: Display, stop: Stop) -> None:
+def _upscale(job: Job, display: Display, stop: Stop, cluster: "RayConfig | None") -> None:
     from stvsr_cli.media.pipes import PipeClosed
     from stvsr_cli.pipeline.upscale import keeps_journal
     from stvsr_cli.pipeline.upscale import upscale as run
@@ -179,7 +190,13 @@ def _upscale(job: Job, display: Display, stop: Stop) -> None:
         display.show(progress)
 
     try:
-        report = run(job, progress=show, stop=stop.asked, last_resort=give_up)
+        if cluster is None:
+            report = run(job, progress=show, stop=stop.asked, last_resort=give_up)
+        else:
+            from stvsr_cli.pipeline import distributed
+
+            with distributed.workers(cluster, job) as crew:
+                report = distributed.upscale(job, crew, progress=show, stop=stop.asked)
     except PipeClosed:
         logger.info("the reader of the output has gone; that is all it wanted")
         return

@@ -63,8 +63,9 @@ class Journal:
     """The journal of one run: a context manager that goes with the run's success, and stays otherwise.
 
     settings: all that the result depends on, as text by name. resume: auto goes on with a run of the same settings;
-    force starts over. is_whole: whether all of a segment is there. Entering raises UsageError if a run of other settings is there, saying which, and OutputError
-    if another process works on the same output.
+    force starts over. is_whole: whether all of a segment is there. in_order: whether segments are made one after the
+    other, so that those an earlier run made ahead of their turn are made again. Entering raises UsageError if a run of
+    other settings is there, saying which, and OutputError if another process works on the same output.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class Journal:
         *,
         resume: str = "auto",
         is_whole: Callable[[Path, Segment], bool] = is_whole,
+        in_order: bool = True,
     ) -> None:
         self.target, self.folder = target, journal_folder(target)
-        self._resume, self._is_whole = resume, is_whole
+        self._resume, self._is_whole, self._in_order = resume, is_whole, in_order
         self._manifest = Manifest(dict(settings))
         self._writing = threading.Lock()
 
@@ -94,17 +96,10 @@ class Journal:
         found = None if self._resume == "force" else read_manifest(self.folder)
         if found is not None:
             compare(found.settings, self._manifest.settings, self.folder)
-            whole = 0
-            while whole < len(found.segments) and self._is_whole(self.folder, found.segments[whole][0]):
-                whole += 1
-            if whole < len(found.segments):
-                logger.warning(
-                    "%s is damaged; it goes on from before that", self.folder / found.segments[whole][0].name
-                )
-                found.segments, found.totals = found.segments[:whole], None
+            self._keep_whole(found)
             found.inode = None
             self._manifest = found
-        known = {segment.name for segment, _ in self._manifest.segments}
+        known = {segment.name for segment, _ in (*self._manifest.segments, *self._manifest.ahead.values())}
         for path in _own_files(self.folder):
             if path.name not in known:
                 path.unlink()
@@ -112,6 +107,21 @@ class Journal:
             (self.folder / manifest.NAME).unlink(missing_ok=True)
         if self.frames_out:
             logger.info("going on after frame %d", self.frames_out)
+
+    def _keep_whole(self, found: Manifest) -> None:
+        """Leave the segments whose files are there, byte for byte, and that this run can go on after."""
+        row = {**dict(enumerate(found.segments)), **({} if self._in_order else found.ahead)}
+        whole: dict[int, tuple[Segment, Point]] = {}
+        for number, (segment, point) in sorted(row.items()):
+            if self._is_whole(self.folder, segment):
+                whole[number] = (segment, point)
+                continue
+            found.totals = None
+            logger.warning("%s is damaged; it goes on from before that", self.folder / segment.name)
+            if self._in_order:
+                break
+        found.segments, found.ahead = [], whole
+        found.close_up()
 
     @property
     def pinned(self) -> dict[str, int]:
@@ -126,7 +136,13 @@ class Journal:
     @property
     def frames_out(self) -> int:
         """Output frames that are finished."""
-        return sum(segment.num_frames for segment, _ in self._manifest.segments)
+        every = (*self._manifest.segments, *self._manifest.ahead.values())
+        return sum(segment.num_frames for segment, _ in every)
+
+    @property
+    def finished(self) -> frozenset[int]:
+        """Numbers of the segments that are finished."""
+        return frozenset((*range(len(self._manifest.segments)), *self._manifest.ahead))
 
     @property
     def totals(self) -> Totals | None:
@@ -150,9 +166,20 @@ class Journal:
             self._manifest.segments.append((segment, point))
             self._write()
 
+    def add_ahead(self, number: int, segment: Segment, point: Point) -> None:
+        """Write down a finished segment by its number, whether or not those before it are finished."""
+        with self._writing:
+            self._manifest.ahead[number] = (segment, point)
+            self._manifest.close_up()
+            self._write()
+
     def next_name(self) -> Path:
         """The path of the segment that comes next."""
-        return self.folder / f"{len(self._manifest.segments):06d}.segment"
+        return self.path_of(len(self._manifest.segments))
+
+    def path_of(self, number: int) -> Path:
+        """The path of a segment by its number, from 0."""
+        return self.folder / f"{number:06d}.segment"
 
     def complete(self, totals: Totals) -> None:
         """Write down that all segments are finished."""
@@ -193,13 +220,13 @@ class Journal:
         try:
             if kind is None:
                 reached("renamed")
-            if kind is None or not (self._manifest.segments or (self.folder / MADE).exists()):
+            if kind is None or not (self.finished or (self.folder / MADE).exists()):
                 _remove(self.folder)
         except OSError as failure:
             logger.warning("%s cannot be removed: %s", self.folder, failure.strerror)
         finally:
             self._lock.__exit__(None, None, None)
-        if kind is None or not self._manifest.segments:
+        if kind is None or not self.finished:
             return
         if kind is KeyboardInterrupt:
             raise Interrupted(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from stvsr_cli.durable.segments import Segment
 from stvsr_cli.errors import UsageError
@@ -26,16 +27,33 @@ class Manifest:
     pinned: dict[str, int] = field(default_factory=dict)
     segments: list[tuple[Segment, Point]] = field(default_factory=list)
     """Each with the point after it."""
+    ahead: dict[int, tuple[Segment, Point]] = field(default_factory=dict)
+    """By their numbers, segments that were finished before some that come earlier."""
     totals: Totals | None = None
     inode: int | None = None
     """Of the file that becomes the output, once it is begun."""
 
     def as_json(self) -> str:
-        segments = [{**asdict(segment), "next": asdict(point)} for segment, point in self.segments]
+        segments = [_entry(segment, point) for segment, point in self.segments]
+        ahead = {str(number): _entry(*found) for number, found in sorted(self.ahead.items())}
         totals = self.totals and asdict(self.totals)
         record = {"format": FORMAT, "settings": self.settings, "pinned": self.pinned, "segments": segments,
-                  "totals": totals, "inode": self.inode}  # fmt: skip
+                  "ahead": ahead, "totals": totals, "inode": self.inode}  # fmt: skip
         return json.dumps(record, indent=1) + "\n"
+
+    def close_up(self) -> None:
+        """Put segments that are ahead into the row as soon as it reaches them."""
+        while (found := self.ahead.pop(len(self.segments), None)) is not None:
+            self.segments.append(found)
+
+
+def _entry(segment: Segment, point: Point) -> dict[str, Any]:
+    return {**asdict(segment), "next": asdict(point)}
+
+
+def _parsed(entry: dict[str, Any]) -> tuple[Segment, Point]:
+    point = Point(**entry.pop("next"))
+    return Segment(**entry), point
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -44,12 +62,10 @@ def read_manifest(folder: Path) -> Manifest | None:
         record = json.loads((folder / NAME).read_text())
         if record["format"] != FORMAT:
             raise ValueError(f"its format is {record['format']}")
-        segments = []
-        for entry in record["segments"]:
-            point = Point(**entry.pop("next"))
-            segments.append((Segment(**entry), point))
+        segments = [_parsed(entry) for entry in record["segments"]]
+        ahead = {int(number): _parsed(entry) for number, entry in record.get("ahead", {}).items()}
         totals = record["totals"] and Totals(**record["totals"])
-        return Manifest(record["settings"], record["pinned"], segments, totals, record["inode"])
+        return Manifest(record["settings"], record["pinned"], segments, ahead, totals, record["inode"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

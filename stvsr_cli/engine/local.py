@@ -56,6 +56,8 @@ class Run:
     progress: Callable[[Progress], None] | None
     source: Callable[[], Iterator[Frame]] | None = None
     """Where frames come from, if not from the file that the plan describes."""
+    is_marked: bool = False
+    """Whether the source's frames say already where shots begin."""
     frames_in: int = 0
     frames_out: int = 0
     num_shots: int = 0
@@ -194,7 +196,7 @@ class Run:
             frames = self.source()
         else:
             frames = decode(self.plan.info, start=job.start, end=job.end, threads=job.threads)
-        marked = mark_cuts(frames, mode=job.cuts)
+        marked = iter(frames) if self.is_marked else mark_cuts(frames, mode=job.cuts)
         while True:
             begin = time.perf_counter()
             with watchdog.busy("read"):

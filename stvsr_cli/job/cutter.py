@@ -57,6 +57,16 @@ class Cutter:
         first = max(0, window - (self.windows.size - 1) // self._step)
         return shot + (first - first % self.batch) * self._step
 
+    def seen(self, stop: int, shot: int) -> int:
+        """One past the last frame the model must see, so that up to frame `stop` the output is the same to the bit.
+
+        stop: a frame of the shot with which a window begins. The batch of the window before it ends there, unless the
+        shot ends first.
+        """
+        windows = (stop - shot) // self._step
+        whole = -(-windows // self.batch) * self.batch
+        return shot + (whole - 1) * self._step + self.windows.size
+
     @property
     def _step(self) -> int:
         return self.windows.size - self.windows.overlap

@@ -1,6 +1,6 @@
 """What a run says while it goes, what it came to, and the model that it goes with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stvsr_cli.media.read.probe import VideoInfo
@@ -25,6 +25,8 @@ class Progress:
     """Output frames per second so far."""
     file: str = ""
     """Which file of a batch."""
+    workers: dict[str, float] = field(default_factory=dict)
+    """Output frames a second of each of several workers, by its name."""
 
     @property
     def eta_s(self) -> float | None:

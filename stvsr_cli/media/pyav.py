@@ -1,6 +1,7 @@
 """What differs between the releases of PyAV that are supported, 18 and 19: nothing else asks for its version."""
 
 from fractions import Fraction
+from io import RawIOBase
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -13,8 +14,8 @@ LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.s
 """How a container with tags that are no UTF-8 is opened; from 19 on PyAV replaces what it cannot read by itself."""
 
 
-def open_lenient(location: str, container_options: dict[str, str]) -> "InputContainer":
-    """Open a container whose tags may be broken text. Raises what `av.open` raises."""
+def open_lenient(location: str | RawIOBase, container_options: dict[str, str]) -> "InputContainer":
+    """Open a container whose tags may be broken text, at a path or as a file. Raises what `av.open` raises."""
     return av.open(location, "r", container_options=container_options, **LENIENT)
 
 

@@ -62,9 +62,14 @@ def _journal(job: Job, source: Source, sink: Sink, loaded: Loaded) -> AbstractCo
     identity = source.identity if job.resume != "never" and sink.keeps_journal else None
     if identity is None:
         return nullcontext()
-    settings = described(job, leave=OUTSIDE) | {"version": __version__, "weights": loaded.weights}
-    settings |= {"device": loaded.device.type, "precision": str(loaded.dtype), **identity}
-    return Journal(job.output, settings, resume=job.resume, is_whole=sink.is_whole)
+    known = settings(job, identity, weights=loaded.weights, device=loaded.device.type, precision=str(loaded.dtype))
+    return Journal(job.output, known, resume=job.resume, is_whole=sink.is_whole)
+
+
+def settings(job: Job, identity: dict[str, str], *, weights: str, device: str, precision: str) -> dict[str, str]:
+    """All that a job's result depends on, as text by name."""
+    known = described(job, leave=OUTSIDE) | {"version": __version__, "weights": weights}
+    return known | {"device": device, "precision": precision, **identity}
 
 
 def _record(

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from io import RawIOBase
 from typing import cast
 
 import av
@@ -67,11 +68,17 @@ class Frame:
 
 
 def decode(
-    info: VideoInfo, *, start: Fraction | None = None, end: Fraction | None = None, threads: int = 0
+    info: VideoInfo,
+    *,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    threads: int = 0,
+    file: RawIOBase | None = None,
 ) -> Iterator[Frame]:
     """Yield the frames of a video in order of presentation.
 
-    start, end: seconds from the file's start; frames shown in [start, end) come. threads: 0 is one a core.
+    start, end: seconds from the file's start; frames shown in [start, end) come. threads: 0 is one a core. file: what
+    to read in place of the file at the video's path.
     A frame that cannot be decoded leaves the one before it in place, with one warning for the file; a file that ends
     too early ends there, with a warning. Timestamps that are missing or run backwards are repaired.
     Raises InputError if no frame comes at all.
@@ -79,7 +86,7 @@ def decode(
     first = info.start_pts if start is None else _ticks(start + info.origin, info)
     last = None if end is None else _ticks(end + info.origin, info)
     previous: Frame | None = None
-    for pts, picture, nominal in _timed(info, first, threads):
+    for pts, picture, nominal in _timed(info, first, threads, file):
         if previous is not None:
             frame = replace(previous, duration=(pts if last is None else min(pts, last)) - previous.pts)
             if frame.pts + frame.duration > first:
@@ -113,13 +120,12 @@ def _ticks(seconds: Fraction, info: VideoInfo) -> int:
     return round(seconds / info.time_base)
 
 
-def _timed(info: VideoInfo, first: int, threads: int) -> Iterator[tuple[int, Picture, int]]:
+def _timed(info: VideoInfo, first: int, threads: int, file: RawIOBase | None) -> Iterator[tuple[int, Picture, int]]:
     """Pictures with repaired timestamps and nominal durations."""
     clock = Continuity(info.time_base)
     last: int | None = None
     repaired = resized = False
-    raw = _raw(info, first, threads)
-    for frame in raw if info.fields is None else deinterlaced(raw, info.fields):
+    for frame in as_stored(info, first, threads, file):
         if last is None:
             _tell_losses(frame, info)
         if not resized and (frame.width, frame.height) != (info.width, info.height):
@@ -142,6 +148,16 @@ def _timed(info: VideoInfo, first: int, threads: int) -> Iterator[tuple[int, Pic
         yield pts, picture_of(frame, info), duration
 
 
+def as_stored(info: VideoInfo, first: int, threads: int, file: RawIOBase | None = None) -> Iterator[av.VideoFrame]:
+    """Decoded frames, made whole where they hold two fields, from the keyframe before a moment on.
+
+    first: ticks of the input's time base. file: what to read in place of the file at the video's path. Times are those
+    of the file; nothing is repaired.
+    """
+    frames = _raw(info, first, threads, file)
+    return frames if info.fields is None else deinterlaced(frames, info.fields)
+
+
 def _tell_losses(frame: av.VideoFrame, info: VideoInfo) -> None:
     """Say what comes with the video that is not kept."""
     if is_transparent(frame):
@@ -150,18 +166,17 @@ def _tell_losses(frame: av.VideoFrame, info: VideoInfo) -> None:
         logger.warning("%s: the %s metadata is dropped; it describes another picture", info.path, kind)
 
 
-def _raw(info: VideoInfo, first: int, threads: int) -> Iterator[av.VideoFrame]:
+def _raw(info: VideoInfo, first: int, threads: int, file: RawIOBase | None = None) -> Iterator[av.VideoFrame]:
     """Decoded frames; what cannot be decoded is left out, a damaged picture replaced by the one before it."""
     damaged = 0
-    with open_input(info.path, remote=info.remote) as container:
+    with open_input(info.path, remote=info.remote, file=file) as container:
         stream = container.streams[info.stream_index]
         assert_video(stream, info)
         limit_decoder(cast(av.VideoStream, stream), info.max_pixels)
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
         if first > info.start_pts:
-            before = 0 if info.fields is None else 2 * info.frame_ticks  # the field before the first one
-            container.seek(first - before, stream=stream, backward=True)
+            container.seek(first - info.ticks_before, stream=stream, backward=True)
         packets = container.demux(stream)
         good: av.VideoFrame | None = None
         sizes: list[int] = []

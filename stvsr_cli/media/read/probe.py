@@ -6,6 +6,7 @@ import stat
 import struct
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from io import RawIOBase
 from pathlib import Path
 
 import av
@@ -144,6 +145,11 @@ class VideoInfo:
         """Nominal duration of one frame, at least 1."""
         return max(1, round(1 / (self.average_rate * self.time_base)))
 
+    @property
+    def ticks_before(self) -> int:
+        """How much before a frame must be read: deinterlacing looks at the field before it."""
+        return 0 if self.fields is None else 2 * self.frame_ticks
+
 
 def check_local(path: Path | str) -> Path:
     """Return the path of a regular local file. Raises InputError for anything else."""
@@ -177,17 +183,19 @@ def location(path: Path | str, *, remote: bool = False) -> str:
     return COLLAPSED.sub(r"\1://", str(path)) if remote else os.path.abspath(path)
 
 
-def open_input(path: Path | str, *, remote: bool = False) -> "av.container.InputContainer":
+def open_input(
+    path: Path | str, *, remote: bool = False, file: RawIOBase | None = None
+) -> "av.container.InputContainer":
     """Open a file for reading. Raises InputError if it is no media file.
 
     Only `FORMATS_READ` are opened, and of local files only through the file system, so that what a file says can
-    pull in nothing else. remote: `path` is a URL.
+    pull in nothing else. remote: `path` is a URL. file: what to read in place of the file there.
     """
     options = {"format_whitelist": FORMATS_READ}
     if not remote:
         options["protocol_whitelist"] = LOCAL_PROTOCOLS
     try:
-        return open_lenient(location(path, remote=remote), options)
+        return open_lenient(file or location(path, remote=remote), options)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         refused = isinstance(error, av.error.ArgumentError)
         reason = "" if refused else f": {getattr(error, 'strerror', None) or error}"
