@@ -26,6 +26,9 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the saved training state.")] = False,
     max_minutes: Annotated[float | None, typer.Option(min=0, help="Stop a stage, saved, after this long.")] = None,
+    lessons: Annotated[
+        int, typer.Option(min=0, help="Make this many samples with the teacher that the stage names, and do not train.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps (Apple).")] = "auto",
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error comes from.")] = False,
 ) -> None:
@@ -33,11 +36,22 @@ def train(
     with displayed("none", 0), reported(traceback=traceback):
         try:
             from stvsr_cli.train import run
+            from stvsr_cli.train.lessons import make_lessons
         except ImportError as error:
             raise UsageError(f"training needs {error.name}.", hint="pip install 'stvsr[train]'.") from error
         from stvsr_cli.models.fit.device import pick_device
 
         for recipe in _recipes(config, model):
+            if lessons:
+                make_lessons(
+                    recipe,
+                    lessons,
+                    data=data,
+                    cache=cache or out / "cache",
+                    device=pick_device(device),
+                    report=lambda line: typer.echo(line, err=True),
+                )
+                continue
             # of several stages, those not yet begun have nothing to go on from
             begun = config is not None or (out / f"{recipe.stem}.state.pt").exists()
             run(

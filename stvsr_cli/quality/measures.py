@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.quality.motion import Motion
+from stvsr_cli.quality.weave import Weave
 
 BORDER_PX = 8
 """Rim that psnr leaves out: methods differ there by how they pad."""
@@ -54,7 +55,8 @@ def measure(output: Tensor, target: Tensor, perceptual: nn.Module | None = None)
 
     psnr, ssim (luma), perc (needs `perceptual`, lower is better), each also over the odd frames alone, which time
     doubling made, as `..._mid`; sharp: gradient energy relative to the original's; temporal: error along the original's motion,
-    in code values, lower is better; flicker: temporal error per gradient energy, relative to the original's own.
+    in code values, lower is better; flicker: temporal error per gradient energy, relative to the original's own; weave: see
+    `quality.weave`, lower is better (frames of 64 pixels at least).
     """
     y, y0 = luma(output), luma(target)
     inner = slice(BORDER_PX, -BORDER_PX)
@@ -71,4 +73,9 @@ def measure(output: Tensor, target: Tensor, perceptual: nn.Module | None = None)
     values["sharp"] = energy / own_energy
     values["temporal"] = 255 * error
     values["flicker"] = (error / max(energy, 1e-9)) / (own / own_energy)
+    weave = Weave()
+    for frame in y[:, 0]:
+        weave.add(frame)
+    if weave.value is not None:
+        values["weave"] = weave.value
     return values

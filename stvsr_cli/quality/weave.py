@@ -58,10 +58,10 @@ def _cells(x: Tensor) -> Tensor:
 
 
 def blurred(x: Tensor, sigma: float) -> Tensor:
-    """A picture [H, W] under a Gaussian that reaches four sigma; mirrored at its border."""
+    """Pictures [..., H, W] under a Gaussian that reaches four sigma; mirrored at their borders."""
     reach = round(4 * sigma)
     place = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
     row = torch.exp(-place.square() / (2 * sigma**2))
     row = row / row.sum()
-    wide = functional.pad(x[None, None], (reach,) * 4, mode="reflect")
-    return functional.conv2d(functional.conv2d(wide, row.view(1, 1, 1, -1)), row.view(1, 1, -1, 1))[0, 0]
+    wide = functional.pad(x.reshape(-1, 1, *x.shape[-2:]), (reach,) * 4, mode="reflect")
+    return functional.conv2d(functional.conv2d(wide, row.view(1, 1, 1, -1)), row.view(1, 1, -1, 1)).view(x.shape)

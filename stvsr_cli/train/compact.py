@@ -14,7 +14,14 @@ from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.critic import Critic, critic_losses
-from stvsr_cli.train.losses import Perceptual, charbonnier, gradient_error, grid_error, log_error, off_grid
+from stvsr_cli.train.losses import (
+    Perceptual,
+    charbonnier,
+    evenness_error,
+    grid_error,
+    log_error,
+    off_grid,
+)
 from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, begins_with, perceptual_of, train_only
@@ -81,15 +88,42 @@ def one_step_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module
 
 
 def decoder_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
-    """Output against target: in pixels, in the strength of gradients, on the output's grid, over time and in features."""
+    """Output against target: in pixels, evenly over an input pixel, on the output's grid, over time and in features."""
     output, _ = network(batch.low, batch.fps_factor, batch.whole)
     losses = _fidelity(output, batch.high) | _over_time(output, batch.high)
     frames, target = output.flatten(0, 1), batch.high.flatten(0, 1)
-    losses["gradient"] = gradient_error(*off_grid(frames, target))
+    losses["even"] = evenness_error(output, batch.high, network.config.scale)
     losses["grid"] = grid_error(frames, target)
     if isinstance(network, CriticisedNetwork):
         losses |= critic_losses(network.critic, *off_grid(output, batch.high))
     return losses | _perceptual(perceptual, output, batch.high)
+
+
+def pixels_losses(network: DetailedNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """The end of the decoder, which makes each frame by itself, without the detail expert (`plain_`) and with it.
+
+    What comes before is computed once for each, without a gradient. Where a teacher has seen the middle keyframe, the
+    expert also learns from its picture.
+    """
+    video, scale = batch.low if batch.whole is None else batch.whole, network.config.scale
+    with torch.no_grad():
+        init = network.initialise(batch.low, batch.fps_factor)
+        plain = network.carried(init, video)
+        detailed = network.with_expert(lambda whole: whole.carried(init, video))
+    frames, high = init.frames.flatten(0, 1), batch.high
+    output = network.decoder.pixels(frames, plain).unflatten(0, high.shape[:2])
+    losses = {"plain_fidelity": log_error(output - high), "plain_even": evenness_error(output, high, scale)}
+    output = network.with_expert(lambda whole: whole.decoder.pixels(frames, detailed)).unflatten(0, high.shape[:2])
+    losses |= _fidelity(output, high) | _over_time(output, high) | _perceptual(perceptual, output, high)
+    losses["even"] = evenness_error(output, high, scale)
+    if batch.taught is not None:
+        seen = output[:, batch.fps_factor * (batch.low.shape[1] // 2)]  # [B, 3, H, W]
+        losses["taught"] = charbonnier(seen, batch.taught)
+        if perceptual is not None:
+            losses["taught_perceptual"] = perceptual(*off_grid(seen, batch.taught)).mean()
+    if isinstance(network, CriticisedNetwork):
+        losses |= critic_losses(network.critic, *off_grid(output, high))
+    return losses
 
 
 def _fidelity(output: Tensor, target: Tensor) -> Losses:
@@ -108,7 +142,7 @@ def _perceptual(perceptual: nn.Module | None, output: Tensor, target: Tensor) ->
 
 ADDED = (
     "denoiser.motion.", "denoiser.retrieval.", "denoiser.guides.", "denoiser.temporal.", "guidance.", "decoder.backward_pass.alignment.",
-    "decoder.forward_pass.alignment.", "decoder.look.", "decoder.refine.", "expert.", "target.", "critic.",
+    "decoder.forward_pass.alignment.", "decoder.look.", "decoder.refine.", "decoder.head.", "expert.", "target.", "critic.",
 )  # fmt: skip
 """Modules that start by changing nothing, or that only training needs: weights without them can be gone on from."""
 
@@ -122,6 +156,7 @@ STAGES: dict[str, Stage[Any]] = {
     "decoder": Stage(begins_with("decoder."), decoder_losses, ADDED),
     "temporal": Stage(begins_with("denoiser.temporal."), decoder_losses, ADDED),
     "detail": Stage(begins_with("expert.", "critic."), decoder_losses, ADDED),
+    "pixels": Stage(begins_with("decoder.", "expert.", "critic."), pixels_losses, ADDED),
 }
 """In the order of training; the temporal and the detail expert may take turns."""
 
@@ -130,7 +165,7 @@ def _network(config: StageConfig, settings: CompactConfig) -> CompactNetwork:
     weighed = {name for name, weight in config.losses.items() if weight}
     if config.stage in ("autoencoder", "diffusion") or "latent" in weighed:
         return TargetedNetwork(settings)
-    if config.stage == "detail":
+    if config.stage in ("detail", "pixels"):
         return (CriticisedNetwork if "adversarial" in weighed else DetailedNetwork)(settings)
     return CompactNetwork(settings)
 

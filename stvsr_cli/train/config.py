@@ -20,6 +20,10 @@ class DataConfig:
     """Steps after which a clip is degraded anew."""
     seed: int = 1
     """Seed of everything drawn for the data."""
+    teacher: str = ""
+    """Weights of the teacher that makes the lessons (Real-ESRGAN x4plus, as its ncnn package has them); empty: none."""
+    lesson_share: float = 0.0
+    """Share of batches that are lessons."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

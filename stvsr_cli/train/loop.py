@@ -28,7 +28,7 @@ from stvsr_cli.train.validate import Validation
 
 logger = logging.getLogger(__name__)
 
-WORTH = {"psnr": 1.0, "psnr_mid": 1.0, "perc": -2.0}
+WORTH = {"psnr": 1.0, "psnr_mid": 1.0, "perc": -2.0, "weave": -4.0}
 """What validation's measures count when the best weights are chosen."""
 
 

@@ -6,12 +6,13 @@ from torch.nn import functional
 
 from stvsr_cli.quality.features import Perceptual
 from stvsr_cli.quality.measures import luma, psnr
+from stvsr_cli.quality.weave import FINE_SIGMA, blurred
 
 __all__ = [
     "Perceptual",
     "charbonnier",
+    "evenness_error",
     "flow_error",
-    "gradient_error",
     "grid_error",
     "log_error",
     "luma",
@@ -44,23 +45,32 @@ def log_error(error: Tensor) -> Tensor:
     return error.square().flatten(1).mean(1).clamp_min(1e-8).log().mean()
 
 
-def gradient_error(a: Tensor, b: Tensor) -> Tensor:
-    """Mean difference of how strong the gradients are, in cells of 8 x 8 pixels; where they lie does not count.
-
-    a, b: [N, C, H, W]. After the gradient variance loss (arXiv 2202.00997), with means of absolute values.
-    """
-    total = a.new_zeros(())
-    for axis in (-1, -2):
-        strengths = [functional.avg_pool2d(x.diff(dim=axis).abs(), PERIOD_PX) for x in (a, b)]
-        total = total + (strengths[0] - strengths[1]).abs().mean()
-    return total
-
-
 def grid_error(a: Tensor, b: Tensor) -> Tensor:
     """Mean size of the part of a - b that repeats every 8 pixels: a pattern of the output's grid. a, b: [N, C, H, W]."""
     cells = (a - b).unflatten(-2, (-1, PERIOD_PX)).unflatten(-1, (-1, PERIOD_PX))  # [N, C, H / 8, 8, W / 8, 8]
     pattern = cells.mean((2, 4))
     return (pattern - pattern.mean((-2, -1), keepdim=True)).abs().mean()
+
+
+def evenness_error(output: Tensor, target: Tensor, scale: int) -> Tensor:
+    """How unevenly fine detail lies over the places within an input pixel: a weave of its grid. 0 is even.
+
+    output, target: [B, T, 3, H, W] in [0, 1], sides multiples of `scale`. The standard deviation, over the scale^2 places, of the root mean square of what is
+    finer than two pixels, in code values; where the target holds more than one code value of it, relative to that.
+    """
+    with torch.autocast(output.device.type, enabled=False):
+        energy = _fine(output).square()
+        around = functional.avg_pool2d(_fine(target).square(), 4 * scale + 1, 1, 2 * scale, count_include_pad=False)
+        weight = 1 / (1 + around)
+        inside = (..., slice(scale, -scale), slice(scale, -scale))  # blurring reaches over the edges
+        places = (energy * weight)[inside].unflatten(-2, (-1, scale)).unflatten(-1, (-1, scale)).mean((1, 2, 4))
+        return (places + 1e-2).sqrt().flatten(1).std(1).mean()
+
+
+def _fine(frames: Tensor) -> Tensor:
+    """What is finer than two pixels, in code values of luma. frames: [B, T, 3, H, W]. Returns [B, T, H, W]."""
+    y = 255 * luma(frames.float().flatten(0, 1))[:, 0]  # [B*T, H, W]
+    return (y - blurred(y, FINE_SIGMA)).unflatten(0, frames.shape[:2])
 
 
 def flow_error(levels: list[Tensor], target: Tensor) -> Tensor:

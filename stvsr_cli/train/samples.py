@@ -42,11 +42,13 @@ class Batch:
     fps_factor: int
     whole: Tensor | None = None
     """[B, K, 3, p, p] float32 in [0, 1]: the whole degraded keyframes that the crop is from, reduced; None: not asked."""
+    taught: Tensor | None = None
+    """[B, 3, scale * h, scale * w]: what a teacher would make of the middle keyframe; None: no teacher has seen it."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        whole = None if self.whole is None else self.whole.to(device)
-        return Batch(self.low.to(device), self.high.to(device), self.flow.to(device), self.fps_factor, whole)
+        whole, taught = (None if x is None else x.to(device) for x in (self.whole, self.taught))
+        return Batch(self.low.to(device), self.high.to(device), self.flow.to(device), self.fps_factor, whole, taught)
 
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -54,6 +56,13 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 BATCHES_AHEAD = 4
+LESSONS = "lessons"
+"""Folder in the cache of samples that a teacher has seen."""
+
+
+def lesson_path(cache: Path, number: int) -> Path:
+    """Where a lesson lies."""
+    return cache / LESSONS / f"{number:06d}.npz"
 
 
 class StepDataset(Dataset[Batch]):
@@ -64,17 +73,51 @@ class StepDataset(Dataset[Batch]):
         self.photos = [p for p in clips if np.load(p, mmap_mode="r").shape[0] <= PHOTO_FRAMES]
         self.videos = [p for p in clips if p not in set(self.photos)]
         self.cache.mkdir(parents=True, exist_ok=True)
+        self.lessons = []
+        if config.data.lesson_share:
+            self.lessons = sorted(path for path in (cache / LESSONS).glob("*.npz") if path.stat().st_size)
+            if not self.lessons:
+                raise UsageError(f"no lessons in {cache / LESSONS}.", hint="Make them with --lessons.")
 
     def __len__(self) -> int:
         return self.config.steps
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.config.data.seed, step))
+        if rng.random() < self.config.data.lesson_share:
+            return self._lessons(rng)
         pace = self._pace(rng)
         samples = [self._sample(step, pace, rng) for _ in range(self.config.batch)]
         low, high, flow, whole = (np.stack(part) for part in zip(*samples, strict=True))
         seen = _unit(whole) if self.config.whole_px else None
         return Batch(_unit(low), _unit(high), torch.from_numpy(flow).float(), pace.fps_factor, seen)
+
+    def _lessons(self, rng: np.random.Generator) -> Batch:
+        """A batch of lessons, cropped, mirrored and transposed at random."""
+        chosen: list[dict[str, np.ndarray]] = []
+        for _ in range(self.config.batch):
+            with np.load(self.lessons[int(rng.integers(len(self.lessons)))]) as stored:
+                sample = dict(stored)
+            side = self.config.crop_px // SCALE
+            y, x = (int(rng.integers(size - side + 1)) for size in sample["low"].shape[1:3])
+            for name, unit in (("low", 1), ("high", SCALE), ("taught", SCALE)):
+                rows, columns = (slice(unit * start, unit * (start + side)) for start in (y, x))
+                sample[name] = sample[name][..., rows, columns, :]
+            mirrored, transposed = rng.random(2) < 0.5
+            for name, frames in sample.items():
+                turned = frames[..., ::-1, :] if mirrored else frames
+                turned = turned.swapaxes(-3, -2) if transposed else turned
+                sample[name] = np.ascontiguousarray(np.moveaxis(turned, -1, -3))
+            chosen.append(sample)
+        low, high, whole, taught = (_unit(np.stack([s[k] for s in chosen])) for k in ("low", "high", "whole", "taught"))
+        seen = whole if self.config.whole_px else None
+        return Batch(low, high, low.new_zeros(len(low), 0, 2, 2, *low.shape[-2:]), 2, seen, taught)
+
+    def lesson_sample(self, number: int) -> dict[str, np.ndarray]:
+        """Low frames, high frames and reduced whole frames of a lesson yet to be taught, [., ., ., 3] uint8."""
+        rng = np.random.default_rng((self.config.data.seed, number, 1))
+        low, high, _, whole = self._sample(number, Pace(2, 2, self.config.keyframes), rng)
+        return {k: np.moveaxis(frames, 1, -1) for k, frames in (("low", low), ("high", high), ("whole", whole))}
 
     def _pace(self, rng: np.random.Generator) -> Pace:
         keyframes, kind = self.config.keyframes, rng.random()

@@ -42,7 +42,7 @@ losses = { pixel = 1.0, between = 0.3, temporal = 0.6 }
 """
 DETAIL = """learning_rate = 1e-3
 perceptual_weights = "squeezenet1_1.safetensors"
-losses = { pixel = 5.0, perceptual = 0.3, temporal = 25.0, gradient = 5.0, grid = 30.0 }
+losses = { pixel = 5.0, perceptual = 0.3, temporal = 25.0, even = 0.4, grid = 30.0 }
 """
 RECIPE = """model = "compact"
 stage = "{stage}"

@@ -13,7 +13,7 @@ from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.train import run
 from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.critic import Critic, critic_losses
-from stvsr_cli.train.losses import PERIOD_PX, gradient_error, grid_error, off_grid
+from stvsr_cli.train.losses import PERIOD_PX, evenness_error, grid_error, off_grid
 from stvsr_cli.train.motion import warped_change
 from stvsr_cli.train.samples import Batch
 from tests.train.test_train import cache, sources
@@ -28,11 +28,13 @@ LOSSES = {
     "temporal": "{ pixel = 1.0, temporal = 1.0 }",
     "detail": "{ pixel = 1.0, adversarial = 0.1, critic = 1.0 }",
     "decoder": "{ pixel = 1.0, temporal = 0.5 }",
+    "pixels": "{ plain_fidelity = 1.0, plain_even = 0.1, pixel = 1.0, even = 0.1, adversarial = 0.1, critic = 1.0 }",
 }
 PARTS = {
     "autoencoder": {"target"}, "flow": {"flow", "aggregation"}, "diffusion": {"denoiser", "guidance"},
     "one_step": {"aggregation", "encoder", "denoiser", "decoder", "guidance"}, "temporal": {"denoiser"},
     "detail": {"expert", "critic"}, "decoder": {"decoder"},
+    "pixels": {"decoder", "expert", "critic"},
 }  # fmt: skip
 
 
@@ -145,17 +147,18 @@ def test_change_along_the_motion_costs_where_the_output_stands_still() -> None:
     assert float(warped_change(still, batch, 4)) > 10 * float(warped_change(high, batch, 4))
 
 
-def test_the_strength_of_gradients_sees_blur_and_not_where_an_edge_lies() -> None:
-    edge = torch.zeros(1, 1, 16, 32)
-    edge[..., 12:] = 1.0
-    moved = edge.roll(1, -1)
-    moved[..., 0] = 0.0
-    blurred = torch.nn.functional.avg_pool2d(edge, (1, 3), 1, (0, 1), count_include_pad=False)
-    texture = torch.rand(1, 1, 16, 32, generator=torch.Generator().manual_seed(0))
-    flat = torch.nn.functional.avg_pool2d(texture, 3, 1, 1, count_include_pad=False)
-    assert gradient_error(edge, edge) == 0
-    assert gradient_error(edge, moved) < 1e-6
-    assert gradient_error(texture, flat) > 0.1 > gradient_error(edge, blurred)
+def test_evenness_sees_a_weave_of_the_input_pixels_and_no_noise_nor_blur() -> None:
+    random = torch.Generator().manual_seed(0)
+    target = 0.4 + 0.1 * torch.rand(2, 3, 3, 64, 64, generator=random)
+    noise = 0.02 * torch.randn(2, 3, 1, 64, 64, generator=random)
+    weave = torch.zeros(64, 64)
+    weave[1::4, 1::4] = 1
+    natural = float(evenness_error(target, target, 4))
+    assert float(evenness_error(target + noise, target, 4)) < 1.5 * natural
+    assert float(evenness_error(torch.full_like(target, 0.5), target, 4)) < 1e-3
+    assert float(evenness_error(target + 2 * noise * weave, target, 4)) > 2 * natural
+    shifted = target.roll((1, 2), (-2, -1)) + 2 * noise * weave
+    assert float(evenness_error(shifted.requires_grad_(), target, 4)) > 2 * natural  # wherever the weave lies
 
 
 def test_a_pattern_of_the_grid_is_told_from_what_does_not_repeat() -> None:

@@ -64,7 +64,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x plus its residual, [N, C, H, W]."""
-        return x + self.conv2(functional.leaky_relu(self.conv1(x), SLOPE, inplace=True))
+        return self.conv2(functional.leaky_relu(self.conv1(x), SLOPE, inplace=True)).add_(x)
 
 
 class TimedBlock(nn.Module):

@@ -8,6 +8,7 @@ from stvsr_cli.models.compact.alignment import DeformableAlignment
 from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, in_parts, start_at_unit_scale
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.motion import Motion
+from stvsr_cli.models.compact.pixels import PixelHead, enlarged_bilinearly, local_mean
 from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.models.layers.warp import warp
 
@@ -17,33 +18,6 @@ OUTPUT_GAIN = 0.1
 """Brings features of unit variance to about what the enlargement lacks."""
 PIXELS_AT_ONCE = 2**17
 """Input pixels whose frames the last part of the decoder makes at once: it looks at each alone, and small buffers are faster."""
-COLOR_PX = 17
-"""Side of the squares of input pixels over which what the network adds has no mean."""
-
-
-def enlarged_bilinearly(frames: Tensor, scale: int) -> Tensor:
-    """Bilinear enlargement (`align_corners=False`) before its pixel shuffle: [N, 3, h, w] -> [N, 3 * scale^2, h, w].
-
-    Each output pixel is a fixed mix of 3x3 input pixels, so that on the input's grid it is one small convolution,
-    several times faster than an enlargement at full size.
-    """
-    place = (torch.arange(scale, device=frames.device, dtype=torch.float32) + 0.5) / scale - 0.5
-    taps = (1 - (place[:, None] - torch.arange(-1, 2, device=frames.device)).abs()).clamp_min(0)  # [scale, 3]
-    kernel = (taps[:, None, :, None] * taps[None, :, None, :]).flatten(0, 1)[:, None]  # [scale^2, 1, 3, 3]
-    with torch.autocast(frames.device.type, enabled=False):
-        padded = functional.pad(frames.float(), (1, 1, 1, 1), mode="replicate")
-        padded = padded.contiguous(memory_format=torch.channels_last)  # as what it is added to: twice as fast
-        return functional.conv2d(padded, kernel.repeat(3, 1, 1, 1), groups=3)
-
-
-def without_local_mean(pixels: Tensor) -> Tensor:
-    """Take the local mean colour from pixels before their shuffle, [N, 3 * scale^2, h, w].
-
-    What the network adds is detail, and must not change brightness or tint; as a colour fix does it, on the input's grid.
-    """
-    colours = pixels.unflatten(1, (3, -1))
-    local = functional.avg_pool2d(colours.mean(2), COLOR_PX, 1, COLOR_PX // 2, count_include_pad=False)
-    return (colours - local[:, :, None]).flatten(1, 2)
 
 
 class Encoder(nn.Module):
@@ -126,7 +100,8 @@ class Decoder(nn.Module):
         self.refine = nn.Sequential(*refined)
         self.detail = nn.Conv2d(out, out, 3, padding=1)
         self.leave = nn.Conv2d(out, 3 * config.scale**2, 3, padding=1)
-        for layer in (self.leave, self.look, *(block.conv2 for block in refined)):
+        self.head = PixelHead(out, config.pixel_channels, config.pixel_width, config.scale)
+        for layer in (self.leave, self.head.across2, self.look, *(block.conv2 for block in refined)):
             if layer is not None:
                 silence(layer)
         start_at_unit_scale(self)
@@ -137,23 +112,26 @@ class Decoder(nn.Module):
         latent: [B*T, C, H, W], clean; features: [B*T, width, H, W] of the encoder; frames: [B, T, 3, h, w], the
         initialised video, whose bilinear enlargement the decoder adds its pixels to.
         """
-        batch, num_frames = frames.shape[:2]
-        x = self.enter(torch.cat([latent, features], 1))
-        x = self._propagate(x.unflatten(0, (batch, num_frames)), motion)
-        pixels = in_parts(self._pixels, PIXELS_AT_ONCE, frames.flatten(0, 1), x)
-        return pixels.unflatten(0, (batch, num_frames))
+        x = self.carried(latent, features, motion)
+        pixels = in_parts(self.pixels, PIXELS_AT_ONCE, frames.flatten(0, 1), x)
+        return pixels.unflatten(0, frames.shape[:2])
 
-    def _pixels(self, frames: Tensor, x: Tensor) -> Tensor:
-        """Output [N, 3, scale * h, scale * w] of frames [N, 3, h, w] and their features [N, width, H, W]."""
+    def carried(self, latent: Tensor, features: Tensor, motion: Motion) -> Tensor:
+        """Return features of each frame that know the others, [B*T, width, H, W]; latent, features: as above."""
+        x = self.enter(torch.cat([latent, features], 1))
+        return self._propagate(x.unflatten(0, (-1, motion.to_next.shape[1] + 1)), motion)
+
+    def pixels(self, frames: Tensor, x: Tensor) -> Tensor:
+        """Output [N, 3, scale * h, scale * w] of frames [N, 3, h, w] and their features [N, width, H, W]; each by itself."""
         x = functional.pixel_shuffle(self.enlarge(self.blocks(x)), self.stride)
         if self.look is not None:
             x = x + self.look(INPUT_GAIN * (frames - 0.5))
         x = self.refine(functional.leaky_relu(x, SLOPE, inplace=True))
         x = functional.leaky_relu(self.detail(x), SLOPE, inplace=True)
-        added = without_local_mean(self.leave(x).float())
-        return functional.pixel_shuffle(
-            enlarged_bilinearly(frames, self.scale).add(added, alpha=OUTPUT_GAIN), self.scale
-        )
+        added = self.head(self.leave(x), x).float()
+        smooth = frames - OUTPUT_GAIN * local_mean(added, self.scale)
+        enlarged = functional.pixel_shuffle(enlarged_bilinearly(smooth, self.scale), self.scale)
+        return enlarged.add_(added, alpha=OUTPUT_GAIN)
 
     def _propagate(self, features: Tensor, motion: Motion) -> Tensor:
         """features: [B, T, width, H, W]. Returns [B*T, width, H, W]."""

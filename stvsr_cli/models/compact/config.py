@@ -35,6 +35,10 @@ class CompactConfig:
     """Feature channels on the input's own grid, from which the output pixels are shuffled."""
     output_blocks: int = 8
     """Residual blocks there, which see the input's pixels beside what was decoded."""
+    pixel_channels: int = 5
+    """Feature channels beside the three colours at full size, which the last two convolutions see."""
+    pixel_width: int = 16
+    """Feature channels between those two."""
     flow_widths: tuple[int, ...] = (24, 32, 48, 64)
     """Feature channels of the flow pyramid at 1/2, 1/4, 1/8 and 1/16 of the input."""
     flow_radius: int = 3

@@ -5,7 +5,8 @@ it costs nothing there.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from torch.func import functional_call
 
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.network import CompactNetwork, Initialised
+
+Result = TypeVar("Result")
 
 PARTS = ("denoiser.", "decoder.")
 """Prefixes of the parts the expert adapts."""
@@ -69,7 +72,22 @@ class DetailedNetwork(CompactNetwork):
         """See `CompactNetwork.forward`; `plain` leaves the expert out."""
         if plain:
             return super().forward(frames, fps_factor, video)
-        weights = self.expert.merged(dict(self.named_parameters()))
-        result: tuple[Tensor, Initialised]
-        result = functional_call(self, weights, (frames, fps_factor, video), {"plain": True})
+        return self.with_expert(lambda network: network(frames, fps_factor, video, plain=True))
+
+    def with_expert(self, work: Callable[["DetailedNetwork"], Result]) -> Result:
+        """Return what `work` makes of this network with the expert merged; of the weights, only the expert's get a gradient."""
+        plain = {name: weight.detach() for name, weight in self.named_parameters()}
+        merged = {f"network.{name}": weight for name, weight in self.expert.merged(plain).items()}
+        result: Result = functional_call(_At(self), merged, (work,))
         return result
+
+
+class _At(nn.Module):
+    """A network handed to a function, so that weights can be exchanged for the call."""
+
+    def __init__(self, network: DetailedNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, work: Callable[[DetailedNetwork], Result]) -> Result:
+        return work(self.network)

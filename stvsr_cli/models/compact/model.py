@@ -17,6 +17,8 @@ from stvsr_cli.models.layers.checkpoint import load_strict, read_tensors
 
 EXPERT = "expert."
 """Prefix of the detail expert's tensors; weights may come without it."""
+SINCE = ("decoder.head.",)
+"""Parts that weights made before them lack; without weights of their own they change nothing."""
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 BYTES_PER_FRAME_PX, BYTES_PER_PX = 950, 1700
@@ -106,13 +108,16 @@ def load(weights: Path, device: torch.device, dtype: torch.dtype) -> CompactMode
     tensors = read_tensors(weights / WEIGHTS_FILE if weights.is_dir() else weights)
     own = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith(EXPERT)}
     added = {name.removeprefix(EXPERT): tensor.float() for name, tensor in tensors.items() if name.startswith(EXPERT)}
-    load_strict(network, own, what="the compact model")
+    new = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(SINCE)}
+    load_strict(network, new | own, what="the compact model")
     network.eval().requires_grad_(False)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     expert = None
     if added:
         expert = DetailExpert(network, network.config.detail_rank).to(device)
-        load_strict(expert, added, what="the compact model's detail expert", device=device)
+        places = [str(place) for place, name in enumerate(expert.names) if name.startswith(SINCE)]
+        new = {name: tensor for name, tensor in expert.state_dict().items() if name.rpartition(".")[2] in places}
+        load_strict(expert, new | added, what="the compact model's detail expert", device=device)
         expert.requires_grad_(False)
     return CompactModel(network, expert, device, dtype)
 

@@ -102,6 +102,11 @@ class CompactNetwork(nn.Module):
         clean = clean_from_velocity(latent.sample.float(), velocity.float(), signal)
         return Latent(clean.to(latent.sample.dtype), latent.features + change)
 
+    def carried(self, init: Initialised, video: Tensor) -> Tensor:
+        """Features [B*T', width, H, W] of which the decoder makes each frame by itself; video: [B, T, 3, ., .], the whole keyframes."""
+        latent = self.denoise(self.encode(init), self.condition(init, video))
+        return self.decoder.carried(latent.sample, latent.features, init.motion)
+
     def decode(self, latent: Latent, init: Initialised) -> Tensor:
         """Output frames [B, T', 3, scale * h, scale * w], unclamped, float32."""
         return self.decoder(latent.sample, latent.features, init.frames, init.motion)

@@ -6,13 +6,13 @@ from torch import nn
 from torch.nn import functional
 
 from stvsr_cli.errors import ModelError
-from stvsr_cli.models.compact.blocks import temporal_shift
-from stvsr_cli.models.compact.codec import enlarged_bilinearly, without_local_mean
+from stvsr_cli.models.compact.blocks import SLOPE, temporal_shift
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import alpha_bar, clean_from_velocity
 from stvsr_cli.models.compact.expert import DetailedNetwork, adapted_names
 from stvsr_cli.models.compact.motion import neighbour_motion
 from stvsr_cli.models.compact.network import CompactNetwork
+from stvsr_cli.models.compact.pixels import ROWS_AT_ONCE, PixelHead, enlarged_bilinearly, local_mean
 from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between, interleave
 from stvsr_cli.models.layers.flow import correlation
 
@@ -125,11 +125,28 @@ def test_enlargement_on_the_small_grid_is_the_bilinear_one(scale: int) -> None:
 
 def test_what_the_decoder_adds_changes_no_brightness_and_keeps_detail() -> None:
     torch.manual_seed(0)
-    detail = torch.rand(1, 48, 40, 64) - 0.5
-    detail -= detail.mean(1, keepdim=True)
-    tint = torch.tensor([0.1, -0.2, 0.3]).repeat_interleave(16).view(1, 48, 1, 1)
-    assert torch.allclose(without_local_mean(detail + tint), without_local_mean(detail), atol=1e-6)
-    assert float((without_local_mean(detail) - detail).abs().max()) < 0.05
+    detail = torch.rand(1, 3, 160, 256) - 0.5
+    tint = torch.tensor([0.1, -0.2, 0.3]).view(1, 3, 1, 1)
+    assert torch.allclose(local_mean(detail + tint, 4), local_mean(detail, 4) + tint, atol=1e-6)
+    assert float(local_mean(detail, 4).abs().max()) < 0.05
+
+
+def test_the_last_convolutions_start_as_the_shuffle_alone_and_see_across_input_pixels() -> None:
+    torch.manual_seed(0)
+    head = PixelHead(48, 5, 16, 4)
+    features, colours = torch.rand(1, 48, 2 * ROWS_AT_ONCE + 3, 9), torch.rand(1, 48, 2 * ROWS_AT_ONCE + 3, 9)
+    with torch.no_grad():
+        nn.init.zeros_(head.across2.weight)
+        nn.init.zeros_(head.across2.bias)
+        assert torch.equal(head(colours, features), functional.pixel_shuffle(colours, 4))
+        nn.init.normal_(head.across2.weight)
+        joined = functional.pixel_shuffle(torch.cat([colours, head.beside(features)], 1), 4)
+        whole = joined[:, :3] + head.across2(functional.leaky_relu(head.across1(joined), SLOPE))
+        made = head(colours, features)
+        assert torch.allclose(made, whole, atol=1e-4)  # in parts and at once
+        colours[..., 4] += 1
+        seen = (head(colours, features) - made).abs().amax((0, 1, 2)) > 1e-4
+    assert seen.nonzero().flatten().tolist() == list(range(14, 22))  # two pixels beyond the one that changed
 
 
 def test_the_detail_expert_starts_without_effect_and_has_a_dial() -> None:
