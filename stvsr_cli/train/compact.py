@@ -92,7 +92,7 @@ def decoder_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module 
     output, _ = network(batch.low, batch.fps_factor, batch.whole)
     losses = _fidelity(output, batch.high) | _over_time(output, batch.high)
     frames, target = output.flatten(0, 1), batch.high.flatten(0, 1)
-    losses["even"] = evenness_error(output, batch.high, network.config.scale)
+    losses["even"] = evenness_error(output, batch.high)
     losses["grid"] = grid_error(frames, target)
     if isinstance(network, CriticisedNetwork):
         losses |= critic_losses(network.critic, *off_grid(output, batch.high))
@@ -105,17 +105,18 @@ def pixels_losses(network: DetailedNetwork, batch: Batch, perceptual: nn.Module 
     What comes before is computed once for each, without a gradient. Where a teacher has seen the middle keyframe, the
     expert also learns from its picture.
     """
-    video, scale = batch.low if batch.whole is None else batch.whole, network.config.scale
+    video = batch.low if batch.whole is None else batch.whole
     with torch.no_grad():
         init = network.initialise(batch.low, batch.fps_factor)
         plain = network.carried(init, video)
         detailed = network.with_expert(lambda whole: whole.carried(init, video))
     frames, high = init.frames.flatten(0, 1), batch.high
     output = network.decoder.pixels(frames, plain).unflatten(0, high.shape[:2])
-    losses = {"plain_fidelity": log_error(output - high), "plain_even": evenness_error(output, high, scale)}
+    losses = {"plain_fidelity": log_error(output - high), "plain_even": evenness_error(output, high)}
     output = network.with_expert(lambda whole: whole.decoder.pixels(frames, detailed)).unflatten(0, high.shape[:2])
     losses |= _fidelity(output, high) | _over_time(output, high) | _perceptual(perceptual, output, high)
-    losses["even"] = evenness_error(output, high, scale)
+    losses["even"] = evenness_error(output, high)
+    losses["grid"] = grid_error(output.flatten(0, 1), high.flatten(0, 1))
     if batch.taught is not None:
         seen = output[:, batch.fps_factor * (batch.low.shape[1] // 2)]  # [B, 3, H, W]
         losses["taught"] = charbonnier(seen, batch.taught)

@@ -52,19 +52,19 @@ def grid_error(a: Tensor, b: Tensor) -> Tensor:
     return (pattern - pattern.mean((-2, -1), keepdim=True)).abs().mean()
 
 
-def evenness_error(output: Tensor, target: Tensor, scale: int) -> Tensor:
-    """How unevenly fine detail lies over the places within an input pixel: a weave of its grid. 0 is even.
+def evenness_error(output: Tensor, target: Tensor) -> Tensor:
+    """How unevenly fine detail lies over the places within 8 x 8 pixels: a weave of the input's grid. 0 is even.
 
-    output, target: [B, T, 3, H, W] in [0, 1], sides multiples of `scale`. The standard deviation, over the scale^2 places, of the root mean square of what is
-    finer than two pixels, in code values; where the target holds more than one code value of it, relative to that.
+    output, target: [B, T, 3, H, W] in [0, 1], sides multiples of 8. The standard deviation, over the 64 places, of the
+    root mean square of what is finer than two pixels, in code values; where the target holds more than one code value
+    of it, relative to that.
     """
     with torch.autocast(output.device.type, enabled=False):
         energy = _fine(output).square()
-        around = functional.avg_pool2d(_fine(target).square(), 4 * scale + 1, 1, 2 * scale, count_include_pad=False)
-        weight = 1 / (1 + around)
-        inside = (..., slice(scale, -scale), slice(scale, -scale))  # blurring reaches over the edges
-        places = (energy * weight)[inside].unflatten(-2, (-1, scale)).unflatten(-1, (-1, scale)).mean((1, 2, 4))
-        return (places + 1e-2).sqrt().flatten(1).std(1).mean()
+        around = functional.avg_pool2d(_fine(target).square(), 2 * PERIOD_PX + 1, 1, PERIOD_PX, count_include_pad=False)
+        inside = (..., slice(PERIOD_PX, -PERIOD_PX), slice(PERIOD_PX, -PERIOD_PX))  # blurring reaches over the edges
+        cells = (energy / (1 + around))[inside].unflatten(-2, (-1, PERIOD_PX)).unflatten(-1, (-1, PERIOD_PX))
+        return (cells.mean((1, 2, 4)) + 1e-2).sqrt().flatten(1).std(1).mean()
 
 
 def _fine(frames: Tensor) -> Tensor:
