@@ -16,6 +16,7 @@ from stvsr_cli.cli.evaluate import evaluate
 from stvsr_cli.cli.info import info
 from stvsr_cli.cli.man import man
 from stvsr_cli.cli.models import app as models_app
+from stvsr_cli.cli.preview import preview
 from stvsr_cli.cli.train import train
 from stvsr_cli.cli.upscale import upscale
 
@@ -31,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog=EXIT_CODES, cls=Layered)(upscale)
+app.command(cls=Layered)(preview)
 app.command()(compare)
 app.command()(doctor)
 app.command()(info)
