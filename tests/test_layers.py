@@ -7,7 +7,7 @@ import pytest
 from tests.clips import ROOT
 
 PACKAGE = ROOT / "stvsr_cli"
-ROOMS = ("cli", "doctor", "preview", "batch", "pipeline", "engine", "durable", "train", "job", "models", "compare", "color", "media", "quality", "weights",
+ROOMS = ("cli", "doctor", "preview", "batch", "bench", "pipeline", "engine", "durable", "train", "job", "models", "compare", "color", "media", "quality", "weights",
          "runtime", "errors")  # fmt: skip
 """From the top of the house to its ground."""
 SYSTEMS = {"models.compact", "models.osdenhancer", "models.dloral", "models.diffst"}

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from stvsr_cli import __version__
+from stvsr_cli.cli.bench import bench
 from stvsr_cli.cli.compare import compare
 from stvsr_cli.cli.config import NAME, Setting, as_tree, files, read, user_file
 from stvsr_cli.cli.defaults import Layered, failing
@@ -36,6 +37,7 @@ app.command(cls=Layered)(preview)
 app.command()(compare)
 app.command()(doctor)
 app.command()(info)
+app.command()(bench)
 app.command()(train)
 app.command()(evaluate)
 app.command()(man)

@@ -122,8 +122,7 @@ class Run:
 
     def report(self, output: VideoInfo, begin: float) -> Report:
         """What the run came to. begin: when it began, by `time.perf_counter`."""
-        seconds = {"load": self.loaded.seconds, **self.seconds, "model": self._lanes.seconds()}
-        seconds["total"] = time.perf_counter() - begin
+        seconds = {"load": self.loaded.seconds, **self.stage_seconds(), "total": time.perf_counter() - begin}
         return Report(
             output=output,
             frames_in=self.frames_in,
@@ -132,6 +131,10 @@ class Run:
             seconds={name: round(value, 3) for name, value in seconds.items()},
             peak_bytes=peak_bytes(self.loaded.device),
         )
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Seconds that each stage was at work; on a device that works by itself, the model's are the device's own."""
+        return {**self.seconds, "model": self._lanes.seconds()}
 
     def made(self, path: Path) -> VideoInfo:
         """What the output is, where it is no file that could be probed."""

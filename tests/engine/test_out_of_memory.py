@@ -5,12 +5,12 @@ import logging
 import pytest
 import torch
 
+from stvsr_cli.bench.random_models import build
 from stvsr_cli.engine import local
 from stvsr_cli.engine.stitch import Runner, upscale_shot
 from stvsr_cli.job.windows import TileConfig, WindowConfig
 from stvsr_cli.models import linear
 from stvsr_cli.models.contract import Request
-from tests.benchmark.full_size import build
 from tests.engine.runs import frames, made_by, run_of
 
 CPU = torch.device("cpu")

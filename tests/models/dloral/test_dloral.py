@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
+from stvsr_cli.bench.random_models import SD21_UNET, SD21_VAE
 from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.models import dloral
 from stvsr_cli.models.contract import Request
@@ -19,7 +20,6 @@ from stvsr_cli.models.dloral.initial import blend_linearly
 from stvsr_cli.models.dloral.prompt import embed_prompt
 from stvsr_cli.models.dloral.published import EXPERTS, PARTS, convert, merged_weights, read_checkpoint
 from stvsr_cli.models.step import run_window
-from tests.benchmark.full_size import SD21_UNET, SD21_VAE
 from tests.clips import PARITY
 from tests.make_checkpoint import make_checkpoint
 from tests.models.dloral.tiny import TINY_UNET, TINY_VAE, adapted_unet, shapes, tiny_spec

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from stvsr_cli.bench.random_models import build
 from stvsr_cli.errors import DeviceError, UsageError
 from stvsr_cli.models.contract import PartedModel, Request
 from stvsr_cli.models.fit.asked import Fit
@@ -19,7 +20,6 @@ from stvsr_cli.models.fit.memory import MemoryPlan, memory_lines, plan_memory
 from stvsr_cli.models.fit.offload import Offloader, Unit, resident_bytes, split
 from stvsr_cli.models.fit.quantize import check_quantize, quantize
 from stvsr_cli.models.step import run_window
-from tests.benchmark.full_size import build
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SYSTEMS = ("osdenhancer", "dloral", "diffst")

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from stvsr_cli.bench import random_models as full_size
+from stvsr_cli.bench.live_memory import peak_bytes, stage_peaks
 from stvsr_cli.models.contract import Request
 from stvsr_cli.models.fit.memory import plan_memory
 from stvsr_cli.models.step import run_window
-from tests.benchmark import full_size
-from tests.benchmark.live_memory import peak_bytes, stage_peaks
 
 SYSTEMS = ("osdenhancer", "dloral", "diffst")
 META, CPU = torch.device("meta"), torch.device("cpu")

@@ -10,6 +10,7 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from stvsr_cli.bench.random_models import COGVIDEOX_1_5_5B
 from stvsr_cli.engine.stitch import Runner, upscale_shot
 from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.job.windows import TileConfig, WindowConfig
@@ -19,7 +20,6 @@ from stvsr_cli.models.osdenhancer.chunks import chunk_starts, upscale_chunks
 from stvsr_cli.models.osdenhancer.decoder import BidirectionalAutoencoder
 from stvsr_cli.models.osdenhancer.initial import Padding, initialise
 from stvsr_cli.models.osdenhancer.transformer import ResidualGatedTransformer
-from tests.benchmark.full_size import COGVIDEOX_1_5_5B
 from tests.clips import PARITY
 from tests.make_checkpoint import make_checkpoint
 

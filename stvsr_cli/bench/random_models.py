@@ -1,9 +1,20 @@
-"""The three systems at full size, and at a tiny one, with random weights or on the meta device."""
+"""Models with random weights, at full size or a tiny one, on any device, the meta device too.
+
+They compute what the real ones compute, in the same time and memory; their pictures mean nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, CogVideoXDPMScheduler, UNet2DConditionModel
 from torch import nn
 
+from stvsr_cli.models import linear
+from stvsr_cli.models.compact import CompactModel
+from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.network import CompactNetwork
+from stvsr_cli.models.contract import OneStepModel
 from stvsr_cli.models.diffst import SIZES, DiffST, new_network
 from stvsr_cli.models.diffst.network import fill_positions
 from stvsr_cli.models.dloral import DLoRAL
@@ -13,7 +24,8 @@ from stvsr_cli.models.osdenhancer import OSDEnhancer
 from stvsr_cli.models.osdenhancer.decoder import BidirectionalAutoencoder
 from stvsr_cli.models.osdenhancer.transformer import ResidualGatedTransformer
 
-COGVIDEOX_1_5_5B = {
+Network = TypeVar("Network", bound=nn.Module)
+COGVIDEOX_1_5_5B: dict[str, Any] = {
     "num_attention_heads": 48,
     "attention_head_dim": 64,
     "num_layers": 42,
@@ -31,9 +43,9 @@ COGVIDEOX_1_5_5B = {
     "use_rotary_positional_embeddings": True,
 }
 """diffusers' conversion of CogVideoX1.5-5B (text to video)."""
-COGVIDEOX_VAE = {"sample_height": 480, "sample_width": 720, "scaling_factor": 0.7}
+COGVIDEOX_VAE: dict[str, Any] = {"sample_height": 480, "sample_width": 720, "scaling_factor": 0.7}
 """The rest is diffusers' default."""
-SD21_UNET = {
+SD21_UNET: dict[str, Any] = {
     "act_fn": "silu",
     "attention_head_dim": [5, 10, 20, 20],
     "block_out_channels": [320, 640, 1280, 1280],
@@ -56,7 +68,7 @@ SD21_UNET = {
     "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
     "use_linear_projection": True,
 }
-SD21_VAE = {
+SD21_VAE: dict[str, Any] = {
     "act_fn": "silu",
     "block_out_channels": [128, 256, 512, 512],
     "down_block_types": ["DownEncoderBlock2D"] * 4,
@@ -81,13 +93,30 @@ TINY_UNET = SD21_UNET | {
 TINY_VAE = SD21_VAE | {"block_out_channels": [32] * 4, "layers_per_block": 1}
 
 
-def build(name: str, size: str, device: torch.device, dtype: torch.dtype):
-    """One of the systems with random weights. size: full or tiny."""
+TINY_COMPACT = CompactConfig(
+    width=16, middle_width=16, coarse_width=16, output_width=16, output_blocks=1, uses_alignment=False,
+    uses_guidance=False, uses_retrieval=False, uses_temporal_expert=False,
+)  # fmt: skip
+
+
+def build(
+    name: str, size: str, device: torch.device, dtype: torch.dtype, config: CompactConfig | None = None
+) -> OneStepModel:
+    """A model with random weights. size: full or tiny. config: of the compact model; None: its default."""
     torch.manual_seed(0)
-    return {"osdenhancer": _osdenhancer, "dloral": _dloral, "diffst": _diffst}[name](size == "full", device, dtype)
+    full = size == "full"
+    if name == "linear":
+        return linear.load(device)
+    if name == "compact":
+        network = CompactNetwork((config or CompactConfig()) if full else TINY_COMPACT).eval().requires_grad_(False)
+        network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return CompactModel(network, None, device, dtype)
+    systems: dict[str, Callable[[bool, torch.device, torch.dtype], OneStepModel]] = {
+        "osdenhancer": _osdenhancer, "dloral": _dloral, "diffst": _diffst}  # fmt: skip
+    return systems[name](full, device, dtype)
 
 
-def _ready(network, device, dtype):
+def _ready(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
     """A network without gradients on a device; what computes in float32 whatever the precision stays so."""
     kept = [name for name, _ in network.named_parameters() if name.startswith("flow.") or ".dcn_pack." in name]
     kept += [
@@ -102,7 +131,7 @@ def _ready(network, device, dtype):
     return network.requires_grad_(False).eval()
 
 
-def _osdenhancer(full, device, dtype):
+def _osdenhancer(full: bool, device: torch.device, dtype: torch.dtype) -> OSDEnhancer:
     settings = COGVIDEOX_1_5_5B if full else TINY_COGVIDEOX
     with device:
         transformer = ResidualGatedTransformer(**settings)
@@ -114,7 +143,7 @@ def _osdenhancer(full, device, dtype):
     return OSDEnhancer(_ready(transformer, device, dtype), _ready(vae, device, dtype), scheduler, prompt)
 
 
-def _dloral(full, device, dtype):
+def _dloral(full: bool, device: torch.device, dtype: torch.dtype) -> DLoRAL:
     config = SD21_UNET if full else TINY_UNET
     with device:
         unet = UNet2DConditionModel.from_config({**config, "in_channels": 8})
@@ -125,7 +154,7 @@ def _dloral(full, device, dtype):
     return DLoRAL(_ready(unet, device, dtype), codec, _ready(retrieval, device, dtype), prompt)
 
 
-def _diffst(full, device, dtype):
+def _diffst(full: bool, device: torch.device, dtype: torch.dtype) -> DiffST:
     with device:
         network = new_network(SIZES["full" if full else "small"])
     _ready(network.transformer, device, dtype)

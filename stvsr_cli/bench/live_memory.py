@@ -3,8 +3,9 @@
 It counts what a caching allocator would hand out, without rounding and without the workspace of single kernels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, nullcontext
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -14,6 +15,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from stvsr_cli.models.contract import Request
 
 
 class LiveMemory(TorchDispatchMode):
@@ -32,11 +35,11 @@ class LiveMemory(TorchDispatchMode):
             del self._alive[key]
         return sum(size for _, size in self._alive.values())
 
-    def ignore(self, tensors) -> None:
+    def ignore(self, tensors: Iterable[Tensor]) -> None:
         """Leave tensors, such as weights, out of the count."""
         self._known |= {StorageWeakRef(tensor.untyped_storage()).cdata for tensor in tensors}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
@@ -51,7 +54,7 @@ class LiveMemory(TorchDispatchMode):
 class FusedAttention(TorchFunctionMode):
     """Attention as a fused kernel's memory goes: its output alone. For the meta device, where none is computed."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is functional.scaled_dot_product_attention and args and args[0].is_meta:
             return torch.empty_like(args[0])
         if func is functional.scaled_dot_product_attention and kwargs and kwargs.get("query", args and args[0]).is_meta:
@@ -59,7 +62,7 @@ class FusedAttention(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def peak_bytes(run: Callable[[], object], weights=()) -> int:
+def peak_bytes(run: Callable[[], object], weights: Iterable[Tensor] = ()) -> int:
     """Most bytes alive while `run` runs, beyond those of `weights`."""
     live = LiveMemory()
     live.ignore(weights)
@@ -71,7 +74,7 @@ def peak_bytes(run: Callable[[], object], weights=()) -> int:
     return live.peak
 
 
-def stage_peaks(model, frames: Tensor, request) -> Mapping[str, int]:
+def stage_peaks(model: Any, frames: Tensor, request: Request) -> Mapping[str, int]:
     """Most bytes alive in each of the five verbs, what the verbs before left included; `frames` counted."""
     live = LiveMemory()
     live.ignore(tensor for part in model.parts.values() for tensor in [*part.parameters(), *part.buffers()])
@@ -80,7 +83,7 @@ def stage_peaks(model, frames: Tensor, request) -> Mapping[str, int]:
     with torch.inference_mode(), FusedAttention(), live, autocast:
         frames = frames.clone()
 
-        def timed(name, call):
+        def timed(name: str, call: Callable[[], Any]) -> Any:
             live.peak = 0
             result = call()
             peaks[name] = live.peak
