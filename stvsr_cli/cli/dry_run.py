@@ -22,11 +22,12 @@ def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
     tiling = f"{plan.num_tiles} of {tile.size_px} px, overlap {tile.overlap_px}" if plan.num_tiles > 1 else "none"
     room = None if plan.usable is None else plan.usable + (plan.waiting or plan.needs.resident)
     lines = memory_lines(plan.needs, room)
-    options = " ".join(f"{key}={value}" for key, value in encoder_options(job.encoder).items())
-    limits = beyond_limits(job.encoder.codec, plan.width, plan.height, float(plan.rate))
+    options = " ".join(f"{key}={value}" for key, value in encoder_options(plan.encoder).items())
+    limits = beyond_limits(plan.encoder.codec, plan.width, plan.height, float(plan.rate))
     return [
         f"input     {info.path}",
         f"          {described(info)}",
+        *_part(job, plan),
         f"output    {job.output}",
         f"          {plan.width}x{plan.height}, {_rate(plan.rate)} fps, {_known(plan.num_frames)} frames",
         f"model     {traits.name} on {loaded.device}, {str(loaded.dtype).removeprefix('torch.')}",
@@ -35,10 +36,19 @@ def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
         f"memory    {lines[0]}",
         *(f"          {line}" for line in lines[1:]),
         f"disk      {_disk(job, plan)}",
-        f"encoder   {job.encoder.codec} {plan.pix_fmt} {options}".rstrip(),
+        f"encoder   {plan.encoder.codec} {plan.pix_fmt} {options}".rstrip(),
         *([f"warning   {limits}"] if limits else []),
         *_streams(job, info),
     ]
+
+
+def _part(job: Job, plan: Plan) -> list[str]:
+    """The part that is taken, where it is not the one asked for to the tick."""
+    if (plan.start, plan.end) == (job.start, job.end):
+        return []
+    begin = "the start" if plan.start is None else f"{float(plan.start):.6f} s"
+    finish = "the end" if plan.end is None else f"{float(plan.end):.6f} s"
+    return [f"part      {begin} to {finish}, in whole frames"]
 
 
 def described(info: VideoInfo) -> str:

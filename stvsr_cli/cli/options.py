@@ -132,7 +132,12 @@ Attention = Annotated[
 ]
 
 Codec = Annotated[
-    str, typer.Option(help="FFmpeg's name of the video encoder.", autocompletion=codecs, rich_help_panel=ENCODING)
+    str,
+    typer.Option(
+        help="FFmpeg's name of the video encoder; auto: by OUTPUT's suffix.",
+        autocompletion=codecs,
+        rich_help_panel=ENCODING,
+    ),
 ]
 Crf = Annotated[int | None, typer.Option(min=0, max=63, help="Quality; lower is better.", rich_help_panel=ENCODING)]
 Preset = Annotated[

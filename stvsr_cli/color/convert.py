@@ -101,7 +101,7 @@ def codes_to_rgb(codes: Sequence[Tensor], picture: Picture) -> Tensor:
     if rows:
         chroma = _enlarge_cosited(chroma.mT, height).mT if top else _enlarge_centred(chroma, height)
     cb, cr = chroma
-    kr, kb = luma_weights(color.resolved_matrix(height))
+    kr, kb = luma_weights(color.resolved_matrix(width, height))
     red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
     return torch.stack([red, (y - kr * red - kb * blue) / (1 - kr - kb), blue])
 
@@ -112,7 +112,7 @@ def _rgb_to_picture(rgb: Tensor, pix_fmt: str, color: ColorTags) -> Picture:
         planes = [_codes(rgb[i] * (2**depth - 1), depth) for i in (1, 2, 0)]
         return Picture(tuple(planes), pix_fmt, color)
     black, span, centre, chroma_span = levels(depth, color.is_full_range)
-    kr, kb = luma_weights(color.resolved_matrix(rgb.shape[1]))
+    kr, kb = luma_weights(color.resolved_matrix(rgb.shape[2], rgb.shape[1]))
     to_yuv = torch.tensor(
         [[kr, 1 - kr - kb, kb], [-kr, kr + kb - 1, 1 - kb], [1 - kr, kr + kb - 1, -kb]], dtype=torch.float32
     )
@@ -196,7 +196,8 @@ def output_color(info: VideoInfo, pix_fmt: str) -> ColorTags:
     """
     if pix_fmt.startswith("gbrp"):
         return replace(info.color, matrix=0, range=2)
-    matrix = info.color.resolved_matrix(info.height)
+    matrix = info.color.resolved_matrix(info.width, info.height)
     if matrix == 0 or info.pixel_format.startswith(("gbr", "rgb", "bgr", "pal", "argb", "abgr")):
-        return replace(info.color, matrix=1 if info.height >= 720 else 6, range=1)
+        matrix = ColorTags().resolved_matrix(info.width, info.height)
+        return replace(info.color, matrix=matrix, range=1)
     return replace(info.color, matrix=matrix)

@@ -84,7 +84,7 @@ def _planes(rgb: Tensor, form: PlaneFormat) -> Sequence[Tensor]:
     if form.pix_fmt.startswith("gbrp"):
         return [channel * (2**form.depth - 1) for channel in (green, blue, red)]
     black, span, centre, chroma_span = levels(form.depth, form.color.is_full_range)
-    kr, kb = luma_weights(form.color.resolved_matrix(form.height))
+    kr, kb = luma_weights(form.color.resolved_matrix(form.width, form.height))
     luma = (red * kr).add_(green, alpha=1 - kr - kb).add_(blue, alpha=kb)
     values = [luma * span + black]
     if form.pix_fmt.startswith("gray"):

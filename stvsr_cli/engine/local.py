@@ -21,8 +21,10 @@ from stvsr_cli.job.record import record_of
 from stvsr_cli.job.report import Loaded, Progress, Report
 from stvsr_cli.job.timeline import Slot, slots
 from stvsr_cli.media.read.decode import Frame, Picture, decode
+from stvsr_cli.media.read.picture import Beside
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.read.shots import mark_cuts, shots
+from stvsr_cli.media.read.steady import steady
 from stvsr_cli.media.write.encode import Output
 from stvsr_cli.media.write.mux import OutputSpec
 from stvsr_cli.models.contract import Request
@@ -44,6 +46,8 @@ class _Slotted:
     slot: Slot
     shot: int
     """First input frame of its shot."""
+    beside: Beside | None = None
+    """What goes to the encoder with it."""
 
 
 @dataclass(slots=True)
@@ -115,8 +119,8 @@ class Run:
             time_base=planned.time_base,
             rate=planned.rate,
             color=output_color(planned.info, planned.pix_fmt),
-            start=job.start or 0 * planned.time_base,
-            end=job.end,
+            start=planned.start or 0 * planned.time_base,
+            end=planned.end,
             record=record_of(job, self.loaded, tile_px=planned.tile.size_px) if job.record else None,
         )
 
@@ -152,7 +156,7 @@ class Run:
 
         def convert(item: _Slotted) -> None:
             begin = time.perf_counter()
-            picture = item.frame.picture()
+            picture = replace(item.frame.picture(), beside=item.beside)
             self.seconds["convert"] += time.perf_counter() - begin
             write(picture, item.slot, item.shot)
 
@@ -194,11 +198,13 @@ class Run:
 
     def _decoded(self) -> Generator[tuple[Frame, tuple[Tensor, Mark]], None, None]:
         """Frames with their pixels as a tensor [3, h, w] in [0, 1] on the device, and when it is there."""
-        job = self.job
+        job, planned = self.job, self.plan
         if self.source is not None:
             frames = self.source()
         else:
-            frames = decode(self.plan.info, start=job.start, end=job.end, threads=job.threads)
+            frames = decode(planned.info, start=planned.start, end=planned.end, threads=job.threads)
+        if planned.steady is not None:
+            frames = steady(frames, planned.info, planned.steady, planned.start)
         marked = iter(frames) if self.is_marked else mark_cuts(frames, mode=job.cuts)
         while True:
             begin = time.perf_counter()
@@ -218,7 +224,7 @@ class Run:
         first: index of the shot's first frame, where that is not the first to come.
         """
         factor = self.job.fps_factor
-        waiting: deque[tuple[int, int, int]] = deque()
+        waiting: deque[tuple[tuple[int, int, int], Beside | None]] = deque()
 
         def tensors() -> Iterator[Tensor]:
             while True:
@@ -228,21 +234,22 @@ class Run:
                 if item is None:
                     return
                 frame, brought = item
-                waiting.append((frame.index, frame.pts, frame.duration))
+                waiting.append(((frame.index, frame.pts, frame.duration), frame.picture.beside))
                 self.frames_in += 1
                 yield self._lanes.arrive(*brought)
 
         step, output = 0, None
         for output in self._upscaled(tensors()):
-            first = waiting[0][0] if first is None else first
-            slot = slots(*waiting[0], factor, has_partner=True)[step]
-            yield _Slotted(output, slot, first)
+            times, beside = waiting[0]
+            first = times[0] if first is None else first
+            slot = slots(*times, factor, has_partner=True)[step]
+            yield _Slotted(output, slot, first, None if step else beside)
             step += 1
             if step == factor:
                 waiting.popleft()
                 step = 0
         if output is not None and step:
-            for slot in slots(*waiting[0], factor, has_partner=False)[step:]:
+            for slot in slots(*waiting[0][0], factor, has_partner=False)[step:]:
                 yield _Slotted(output, slot, first or 0)
 
     def _upscaled(self, frames: Iterator[Tensor]) -> Iterator[Sent]:

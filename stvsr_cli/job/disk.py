@@ -55,7 +55,7 @@ def estimate(job: Job, plan: Plan, *, keeps_journal: bool) -> Estimate | None:
     pixels = plan.width * plan.height * plan.num_frames
     if is_image(job.output):
         return Estimate(int(pixels * IMAGE_BITS[job.output.suffix.lower()] / 8), 0)
-    video = int(pixels * bits_per_pixel(job.encoder, plan.pix_fmt) / 8)
+    video = int(pixels * bits_per_pixel(plan.encoder, plan.pix_fmt) / 8)
     beside = plan.info.path.stat().st_size if plan.info.streams and plan.info.path.is_file() else 0
     return Estimate(video + beside, video if keeps_journal else 0)
 
@@ -99,7 +99,7 @@ def free_bytes(folder: Path) -> int:
 
 def warn_of_limits(job: Job, plan: Plan) -> None:
     """Log a warning if frames are larger, or come faster, than the format holds or common hardware plays."""
-    line = beyond_limits(job.encoder.codec, plan.width, plan.height, float(plan.rate))
+    line = beyond_limits(plan.encoder.codec, plan.width, plan.height, float(plan.rate))
     if line is not None and not is_image(job.output):
         logger.warning("%s: %s", job.output, line)
 

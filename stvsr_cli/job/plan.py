@@ -7,8 +7,11 @@ from math import ceil, floor
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.windows import TileConfig, WindowConfig, num_windows, tiles
+from stvsr_cli.media.read.part import snapped
 from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.media.write.choice import fitted, steady_rate
 from stvsr_cli.media.write.encode import choose_pix_fmt
+from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.models.contract import OneStepModel
 from stvsr_cli.models.fit.memory import MemoryPlan, plan_memory
 
@@ -21,6 +24,14 @@ class Plan:
     """What a job comes to on its input."""
 
     info: VideoInfo
+    start: Fraction | None
+    """Seconds from the input's start at which the output begins, where a frame does; None: at the first frame."""
+    end: Fraction | None
+    """Seconds from the input's start at which the output ends; None: with the last frame."""
+    steady: Fraction | None
+    """Constant rate at which input frames are taken, for outputs that can have no other; None: as they come."""
+    encoder: EncoderConfig
+    """How the video is encoded, with what the job left open."""
     width: int
     height: int
     pix_fmt: str
@@ -43,17 +54,20 @@ class Plan:
 
 
 def output_size(info: VideoInfo, job: Job) -> tuple[int, int]:
-    """Output width and height in pixels, both even. Raises UsageError if they cannot be had."""
+    """Output width and height in pixels before rotation, both even. Raises UsageError if they cannot be had.
+
+    The width or height that a job asks for is of what is shown: after rotation, with square pixels.
+    """
     if job.width is not None:
-        factor = Fraction(job.width, info.width)
+        factor = Fraction(job.width) / info.shown_size[0]
     elif job.height is not None:
-        factor = Fraction(job.height, info.height)
+        factor = Fraction(job.height) / info.shown_size[1]
     else:
         factor = job.scale or Fraction(4)
     if not Fraction(99, 100) <= factor <= Fraction(401, 100):
         raise UsageError(
             f"{info.width}x{info.height} cannot be enlarged by {float(factor):.3g}.",
-            hint=f"Choose a width in [{info.width}, {4 * info.width}] or a scale in [1, 4].",
+            hint=f"Choose a width in [{round(info.shown_size[0])}, {round(4 * info.shown_size[0])}] or a scale in [1, 4].",
         )
     width, height = (max(2, floor(side * factor / 2 + Fraction(1, 2)) * 2) for side in (info.width, info.height))
     return width, height
@@ -80,16 +94,25 @@ def make_plan(
     windows = WindowConfig(size=max(size, 2) if job.window is None else size, overlap=overlap)
     tile = _tile(job, info, model, windows, usable_bytes)
     width, height = output_size(info, job)
-    count = _num_frames(job, info)
+    start, end = snapped(info, job.start, job.end)
+    count = _num_frames(start, end, info)
+    encoder = fitted(job.encoder, job.output)
+    rate = steady_rate(info, job.output, job.fps_factor)
+    if rate is not None and count is not None:
+        count = round(count / info.average_rate * rate)
     shape = tiles(info.height, info.width, tile)[0]
     needs = plan_memory(model, windows.size, shape.height, shape.width, job.fps_factor, offload=offload)
     return Plan(
         info=info,
+        start=start,
+        end=end,
+        steady=rate,
+        encoder=encoder,
         width=width,
         height=height,
-        pix_fmt=choose_pix_fmt(job.encoder, info),
-        time_base=info.time_base / job.fps_factor,
-        rate=info.average_rate * job.fps_factor,
+        pix_fmt=choose_pix_fmt(encoder, info),
+        time_base=(info.time_base if rate is None else 1 / rate) / job.fps_factor,
+        rate=(rate or info.average_rate) * job.fps_factor,
         num_frames=None if count is None else count * job.fps_factor,
         windows=windows,
         num_windows=None if count is None else num_windows(count, windows),
@@ -128,11 +151,11 @@ def _fitting_tile(job: Job, info: VideoInfo, model: OneStepModel, windows: Windo
     return 0
 
 
-def _num_frames(job: Job, info: VideoInfo) -> int | None:
+def _num_frames(start: Fraction | None, end: Fraction | None, info: VideoInfo) -> int | None:
     if info.num_frames is None:
         return None
-    if job.start is None and job.end is None:
+    if start is None and end is None:
         return info.num_frames
     length = info.num_frames / info.average_rate
-    begin, finish = job.start or Fraction(0), min(job.end or length, length)
+    begin, finish = start or Fraction(0), min(end or length, length)
     return max(0, ceil(finish * info.average_rate) - floor(begin * info.average_rate))

@@ -22,7 +22,7 @@ import numpy as np
 from stvsr_cli.errors import InputError, OutputError, UsageError
 from stvsr_cli.media.read.decode import Frame, Picture, picture_of
 from stvsr_cli.media.read.probe import VideoInfo, describe
-from stvsr_cli.media.write.encode import find_encoder
+from stvsr_cli.media.write.choice import fitted
 from stvsr_cli.media.write.mux import OutputFile, OutputSpec
 from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.runtime import watchdog
@@ -229,10 +229,11 @@ class PipeOutput(OutputFile):
     """A container written to a pipe, with everything beside the video as in a file."""
 
     def __init__(self, number: int, name: str, source: VideoInfo, spec: OutputSpec, encoder: EncoderConfig) -> None:
-        find_encoder(encoder.codec)
-        self.target, self.source, self.spec, self.encoder = Path("standard output"), source, spec, encoder
+        target = Path("standard output")
+        self.target, self.source, self.spec, self.encoder = target, source, spec, fitted(encoder, target)
         self._writer, self._name = _Writer(number), name
         self._origin = round((source.origin + spec.start) / spec.time_base)
+        self._durations = {}
         self._count = self._end = 0
         self._begin: int | None = None
 
@@ -263,7 +264,7 @@ class PipeOutput(OutputFile):
             raise
         try:
             with watchdog.busy("encode"):
-                self._container.mux(self._stream.encode(None))
+                self._container.mux(self._timed(self._stream.encode(None)))
                 self._companions.finish()
                 self._container.close()
         except (av.error.FFmpegError, OSError, ValueError) as failure:

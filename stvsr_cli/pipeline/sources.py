@@ -13,6 +13,7 @@ from stvsr_cli.media.images import ImageSource, is_image, is_pattern, list_image
 from stvsr_cli.media.pipes import Y4mSource, is_pipe, open_pipe
 from stvsr_cli.media.read.decode import Frame, decode
 from stvsr_cli.media.read.deinterlace import with_fields
+from stvsr_cli.media.read.part import snapped
 from stvsr_cli.media.read.probe import VIDEO_SUFFIXES, VideoInfo, check_local, check_size, is_url, probe
 from stvsr_cli.runtime import watchdog
 
@@ -48,8 +49,9 @@ class VideoSource:
         return file_identity(self.job.input) if is_readable_again(self.job.input) else None
 
     def frames(self) -> Iterator[Frame]:
-        """Decode the part that is asked for."""
-        return decode(self.info, start=self.job.start, end=self.job.end, threads=self.job.threads)
+        """Decode the part that is asked for, in whole frames."""
+        start, end = snapped(self.info, self.job.start, self.job.end)
+        return decode(self.info, start=start, end=end, threads=self.job.threads)
 
 
 @dataclass(frozen=True, slots=True)

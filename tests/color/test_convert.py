@@ -69,9 +69,9 @@ def test_what_lies_beyond_white_is_kept() -> None:
 
 
 def test_untagged_video_is_read_by_its_height() -> None:
-    assert ColorTags().resolved_matrix(480) == 6
-    assert ColorTags().resolved_matrix(720) == 1
-    assert ColorTags(matrix=9).resolved_matrix(480) == 9
+    assert ColorTags().resolved_matrix(720, 576) == 6
+    assert ColorTags().resolved_matrix(1280, 544) == ColorTags().resolved_matrix(960, 720) == 1
+    assert ColorTags(matrix=9).resolved_matrix(640, 480) == 9
 
 
 def test_chroma_lies_where_its_tag_says() -> None:

@@ -91,8 +91,8 @@ def test_the_dry_run_says_how_much(tmp_path, monkeypatch):
 
 
 def test_bits_follow_the_rate_factor():
-    assert bits_per_pixel(EncoderConfig(crf=23), "yuv420p") == pytest.approx(
-        bits_per_pixel(EncoderConfig(), "yuv420p") / 2
+    assert bits_per_pixel(EncoderConfig(codec="libx264", crf=23), "yuv420p") == pytest.approx(
+        bits_per_pixel(EncoderConfig(codec="libx264"), "yuv420p") / 2
     )
     raw = EncoderConfig(codec="rawvideo")
     assert [bits_per_pixel(raw, name) for name in ("yuv420p", "yuv422p10le", "gbrp")] == [12, 32, 24]

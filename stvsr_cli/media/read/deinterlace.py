@@ -11,7 +11,8 @@ import av
 import av.error
 from av.filter import Graph
 
-from stvsr_cli.media.read.probe import Fields, VideoInfo, limit_decoder, open_input
+from stvsr_cli.media.read.decoder import open_decoder
+from stvsr_cli.media.read.probe import Fields, VideoInfo, open_input
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ def look(info: VideoInfo) -> Scan:
 
     with open_input(info.path, remote=info.remote) as container:
         stream = cast(av.VideoStream, container.streams[info.stream_index])
-        limit_decoder(stream, info.max_pixels)
+        open_decoder(stream, has_alpha=False, max_pixels=info.max_pixels)
         stream.codec_context.thread_type = "AUTO"
         for frame in _readable(container.demux(stream)):
             flagged += frame.interlaced_frame

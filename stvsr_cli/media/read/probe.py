@@ -1,12 +1,9 @@
 """From a path to what is in it: a frozen description of the video and of everything that travels with it."""
 
-import os
 import re
-import stat
 import struct
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from io import RawIOBase
 from pathlib import Path
 
 import av
@@ -14,27 +11,24 @@ import av.error
 from av.sidedata.sidedata import Type
 
 from stvsr_cli.errors import InputError
-from stvsr_cli.media.pyav import exact, open_lenient, side_data
+from stvsr_cli.media.pyav import exact, side_data
+from stvsr_cli.media.read.banner import Banner, read_banner
+from stvsr_cli.media.read.clock import STEADY, Clock, read_clock
+from stvsr_cli.media.read.decoder import lies_beside, open_decoder
 from stvsr_cli.media.read.hdr import Hdr, read_hdr
-from stvsr_cli.media.read.siting import DEFAULT, read_siting
+from stvsr_cli.media.read.opening import check_local as check_local
+from stvsr_cli.media.read.opening import is_url as is_url
+from stvsr_cli.media.read.opening import location as location
+from stvsr_cli.media.read.opening import open_input as open_input
+from stvsr_cli.media.read.siting import DEFAULT
 
 UNSPECIFIED = 2
 """FFmpeg's number for an unspecified matrix, primaries or transfer function (ISO/IEC 23091-2)."""
-MATRIX_BT709, MATRIX_BT601 = 1, 6
+MATRIX_RGB, MATRIX_BT709, MATRIX_BT601 = 0, 1, 6
 RANGE_LIMITED, RANGE_FULL = 1, 2
-HIGH_DEFINITION_PX = 720
-URL = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*:(//)?[^\\]")
+STANDARD_PX = (1280, 576)
+"""Width from which, and height above which, players take a video that does not say for BT.709."""
 DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-COLLAPSED = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*):/(?!/)")
-"""A URL that has been a `Path`, which makes one slash of two."""
-FORMATS_READ = (
-    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,live_flv,kux,asf,asf_o,rm,ogg,nut,mxf,gxf,dv,wtv,nuv,nsv,swf,ivf,obu,"
-    "av1,h261,h263,h264,hevc,vvc,evc,vc1,vc1test,dirac,cavsvideo,avs2,avs3,dnxhd,ingenient,mjpeg,mjpeg_2000,gif,apng,"
-    "yuv4mpegpipe,lvf,ty,vivo,pva,dhav,cine,mlv,moflex,amv,bink,smk,flic,4xm,film_cpk,roq,thp,aac,ac3,eac3,aiff,amr,caf,"
-    "dts,truehd,mlp,flac,mp3,wav,w64,au,ape,wv,tta"
-)
-"""FFmpeg's names of the formats that are opened: what holds its own media. A playlist, a script or a description of
-a session names other files and machines; text is drawn as a video; none of them is opened."""
 VIDEO_SUFFIXES = frozenset(
     ".3gp .asf .avi .divx .dv .f4v .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .rm .rmvb "
     ".ts .vob .webm .wmv .y4m".split()
@@ -42,11 +36,10 @@ VIDEO_SUFFIXES = frozenset(
 """Suffixes by which a video in a folder is known."""
 UNKNOWN = "unknown"
 """Codec of a stream that cannot be told."""
-LOCAL_PROTOCOLS = "file"
 DISPLAY_MATRIX = struct.Struct("=9i")
 """AV_FRAME_DATA_DISPLAYMATRIX, row by row."""
-SMALL_PX = 1 << 16
-"""Pixels that a decoder may always take: it works in whole blocks."""
+LARGEST_BASE = (1 << 31) - 1
+"""Largest number of either part of a time base."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,11 +54,11 @@ class ColorTags:
     siting: str = DEFAULT
     """Where chroma samples of 4:2:0 and 4:2:2 lie: one of `siting.LOCATIONS`."""
 
-    def resolved_matrix(self, height_px: int) -> int:
-        """The matrix, or what players assume without one: BT.709 from 720 lines up, BT.601 below."""
+    def resolved_matrix(self, width_px: int, height_px: int) -> int:
+        """The matrix, or what players assume without one: BT.709 for a large video, BT.601 for a small one."""
         if self.matrix != UNSPECIFIED:
             return self.matrix
-        return MATRIX_BT709 if height_px >= HIGH_DEFINITION_PX else MATRIX_BT601
+        return MATRIX_BT709 if width_px >= STANDARD_PX[0] or height_px > STANDARD_PX[1] else MATRIX_BT601
 
     @property
     def is_full_range(self) -> bool:
@@ -85,6 +78,8 @@ class StreamInfo:
     title: str | None
     cover: bool = False
     """Whether this is a picture that belongs to the whole file."""
+    tag: str = ""
+    """What a data track is known by: four characters, or FFmpeg's name of its codec."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +94,7 @@ class Fields:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInfo:
-    """A video file as probed. Times are ticks of `time_base`, sizes pixels before rotation."""
+    """A video file as probed. Times are ticks of `time_base`, sizes pixels after cropping and before rotation."""
 
     path: Path
     container: str
@@ -134,11 +129,31 @@ class VideoInfo:
     """FFmpeg's 3 x 3 matrix that turns and mirrors the picture for show; None: it is shown as it is."""
     max_pixels: int | None = None
     """Most pixels that a frame may have, should the size change; None: any number."""
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Pixels that the container says to leave out, left, top, right and bottom."""
+    has_alpha: bool = False
+    """Whether transparency lies beside the pictures of VP8 or VP9."""
+    clock: Clock = STEADY
+    """When packets come, where their stamps start over."""
+    stream_base: Fraction | None = None
+    """Ticks of the stream's own stamps, where they are finer than `time_base`."""
 
     @property
     def duration_s(self) -> Fraction | None:
         """Duration in seconds."""
         return None if self.duration is None else self.duration * self.time_base
+
+    @property
+    def raw_size(self) -> tuple[int, int]:
+        """Width and height as decoded, before cropping."""
+        left, top, right, bottom = self.crop
+        return self.width + left + right, self.height + top + bottom
+
+    @property
+    def shown_size(self) -> tuple[Fraction, Fraction]:
+        """Width and height as players show them: after rotation, with square pixels."""
+        width, height = self.width * self.sample_aspect_ratio, Fraction(self.height)
+        return (height, width) if self.rotation % 180 else (width, height)
 
     @property
     def frame_ticks(self) -> int:
@@ -151,58 +166,6 @@ class VideoInfo:
         return 0 if self.fields is None else 2 * self.frame_ticks
 
 
-def check_local(path: Path | str) -> Path:
-    """Return the path of a regular local file. Raises InputError for anything else."""
-    text = str(path)
-    local = Path(path)
-    if is_url(path):
-        raise InputError(f"{text} is not a local file.", hint="Download it first, or pass --allow-url.")
-    try:
-        mode = local.stat().st_mode
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{text}: {reason}.", hint="Check the path.") from error
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{text} is a folder.", hint="Name a video file.")
-    if stat.S_ISFIFO(mode):
-        raise InputError(f"{text} is a pipe, which can be read only once.", hint="Write it to a file first.")
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{text} is a device, not a file.", hint="Name a video file.")
-    if local.stat().st_size == 0:
-        raise InputError(f"{text} is empty.", hint="Check that it was copied completely.")
-    return local
-
-
-def is_url(path: Path | str) -> bool:
-    """Whether a path names a protocol, and no file of that name exists."""
-    return bool(URL.match(str(path))) and not os.path.lexists(path)
-
-
-def location(path: Path | str, *, remote: bool = False) -> str:
-    """What FFmpeg is to open: an absolute path, so that a colon in a name stands for no protocol, or the URL."""
-    return COLLAPSED.sub(r"\1://", str(path)) if remote else os.path.abspath(path)
-
-
-def open_input(
-    path: Path | str, *, remote: bool = False, file: RawIOBase | None = None
-) -> "av.container.InputContainer":
-    """Open a file for reading. Raises InputError if it is no media file.
-
-    Only `FORMATS_READ` are opened, and of local files only through the file system, so that what a file says can
-    pull in nothing else. remote: `path` is a URL. file: what to read in place of the file there.
-    """
-    options = {"format_whitelist": FORMATS_READ}
-    if not remote:
-        options["protocol_whitelist"] = LOCAL_PROTOCOLS
-    try:
-        return open_lenient(file or location(path, remote=remote), options)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        refused = isinstance(error, av.error.ArgumentError)
-        reason = "" if refused else f": {getattr(error, 'strerror', None) or error}"
-        hint = "Playlists, scripts and text are refused; name the video itself." if refused else "Check that it plays."
-        raise InputError(f"{path} cannot be read as a video{reason}.", hint=hint) from error
-
-
 def check_size(path: Path | str, width: int, height: int, max_pixels: int | None) -> None:
     """Raise InputError if a frame of this size is larger than allowed."""
     if max_pixels is not None and width * height > max_pixels:
@@ -210,12 +173,6 @@ def check_size(path: Path | str, width: int, height: int, max_pixels: int | None
             f"{path} has frames of {width}x{height}, more than {max_pixels} pixels.",
             hint="Raise --max-pixels if the file is what it should be.",
         )
-
-
-def limit_decoder(stream: av.VideoStream, max_pixels: int | None) -> None:
-    """Make a stream's decoder refuse sizes far beyond the limit before it takes memory for them."""
-    if max_pixels is not None:
-        stream.codec_context.options = {"max_pixels": str(max(4 * max_pixels, SMALL_PX))}
 
 
 def probe(
@@ -243,23 +200,46 @@ def probe(
         if context is None or not context.width or not context.height or context.pix_fmt is None:
             raise InputError(f"{path}: the video stream cannot be decoded.", hint="Check that it plays.")
         check_size(path, context.width, context.height, max_pixels)
-        limit_decoder(stream, max_pixels)
-        first = first_frame(container, stream, local)
-        info = replace(describe(local, container, stream, first), remote=remote, max_pixels=max_pixels)
+        has_alpha = lies_beside(stream)
+        first = first_frame(container, stream, local, open_decoder(stream, has_alpha=has_alpha, max_pixels=max_pixels))
+        info = describe(local, container, stream, first)
+        info = replace(info, remote=remote, max_pixels=max_pixels, has_alpha=has_alpha)
     check_size(path, info.width, info.height, max_pixels)
-    if remote or not any(name in info.pixel_format for name in ("420", "422")):
+    if remote:
         return info
-    return replace(info, color=replace(info.color, siting=read_siting(local, info.stream_index)))
+    return _on_clock(_as_said(info, read_banner(local)), read_clock(local, info.container, info.stream_index))
 
 
-def first_frame(container: "av.container.InputContainer", stream: av.VideoStream, path: Path) -> av.VideoFrame:
+def _as_said(info: VideoInfo, banner: Banner) -> VideoInfo:
+    """The description with what the ffmpeg binary adds to it."""
+    streams = tuple(replace(s, tag=banner.data.get(s.index, s.tag)) for s in info.streams)
+    info = replace(info, streams=streams)
+    if any(name in info.pixel_format for name in ("420", "422")):
+        info = replace(info, color=replace(info.color, siting=banner.siting.get(info.stream_index, DEFAULT)))
+    crop = banner.crops.get(info.stream_index, info.crop)
+    width, height = info.width - crop[0] - crop[2], info.height - crop[1] - crop[3]
+    return info if min(width, height) < 1 else replace(info, crop=crop, width=width, height=height)
+
+
+def _on_clock(info: VideoInfo, clock: Clock) -> VideoInfo:
+    """The description with the clock, and what reading all packets has shown."""
+    info = replace(info, clock=clock)
+    if clock.end is None or not clock.num_frames:
+        return info
+    duration = round(clock.end * (info.stream_base or info.time_base) / info.time_base) - info.start_pts
+    return replace(info, duration=max(duration, 1), num_frames=clock.num_frames)
+
+
+def first_frame(
+    container: "av.container.InputContainer", stream: av.VideoStream, path: Path, context: av.VideoCodecContext
+) -> av.VideoFrame:
     """Return the first frame that decodes: the rotation and the colour of a file show there."""
-    stream.codec_context.thread_count = 1  # one picture is no work for several
+    context.thread_count = 1  # one picture is no work for several
     try:
         for packet in container.demux(stream):
             try:
-                for frame in packet.decode():
-                    return frame  # type: ignore[return-value]
+                for frame in context.decode(packet):
+                    return frame
             except av.error.InvalidDataError:
                 continue
     except (av.error.FFmpegError, OSError) as error:
@@ -272,16 +252,19 @@ def describe(
 ) -> VideoInfo:
     """Describe an open file's video by its headers and its first frame."""
     context = stream.codec_context
-    time_base = exact(stream.time_base) or Fraction(1, 90000)
-    rate = exact(stream.average_rate) or exact(stream.guessed_rate) or Fraction(25)
+    stream_base = exact(stream.time_base) or Fraction(1, 90000)
+    time_base = held_base(stream_base)
+    rate = _rate(stream)
     start = stream.start_time if stream.start_time is not None else (first.pts or 0)
     duration = stream.duration
     if duration is None and container.duration is not None:
         whole = Fraction(container.duration, av.time_base)
-        duration = int(min(whole, _tagged_duration(stream) or whole) / time_base)
-    num_frames = stream.frames or (round(duration * time_base * rate) if duration else None)
+        duration = int(min(whole, _tagged_duration(stream) or whole) / stream_base)
+    frames = stream.frames if container.format.name != "avi" else 0  # which counts the empty ones
+    num_frames = frames or (round(duration * stream_base * rate) if duration else None)
+    start = round(start * stream_base / time_base)
+    duration = None if duration is None else round(duration * stream_base / time_base)
     components = first.format.components
-    full = first.format.name.startswith("yuvj")
     origin = Fraction(container.start_time, av.time_base) if container.start_time is not None else start * time_base
     return VideoInfo(
         path=path,
@@ -299,8 +282,8 @@ def describe(
         pixel_format=first.format.name,
         bit_depth=max((c.bits for c in components), default=8),
         color=ColorTags(
-            matrix=int(first.colorspace),
-            range=RANGE_FULL if full else int(first.color_range),
+            matrix=matrix_of(first) or (MATRIX_RGB if first.format.is_rgb else UNSPECIFIED),
+            range=range_of(first),
             primaries=int(first.color_primaries),
             transfer=int(first.color_trc),
         ),
@@ -311,7 +294,36 @@ def describe(
         streams=tuple(_stream_info(s) for s in container.streams if s.index != stream.index),
         num_chapters=len(container.chapters()),
         origin=min(origin, start * time_base),
+        stream_base=stream_base,
     )
+
+
+def held_base(base: Fraction) -> Fraction:
+    """A time base, made coarser where four times as many ticks would be more than the 31 bits of FFmpeg's numbers."""
+    by = -(-4 * base.denominator // LARGEST_BASE)
+    return base if by <= 1 else Fraction(base.numerator * by, base.denominator)
+
+
+def _rate(stream: av.VideoStream) -> Fraction:
+    """Frames per second: on average, unless the container counts ticks that show nothing."""
+    average, guessed = exact(stream.average_rate), exact(stream.guessed_rate)
+    if average and guessed and average >= 2 * guessed:
+        return guessed
+    return average or guessed or Fraction(25)
+
+
+def matrix_of(frame: av.VideoFrame) -> int:
+    """The matrix that a frame is tagged with; 0 for unspecified, and for RGB's where the frame is none."""
+    matrix = int(frame.colorspace)
+    return 0 if matrix == UNSPECIFIED else matrix
+
+
+def range_of(frame: av.VideoFrame) -> int:
+    """The range that a frame is tagged with; full for gray that does not say, as FFmpeg reads it."""
+    if frame.format.name.startswith("yuvj"):
+        return RANGE_FULL
+    untagged = RANGE_FULL if len(frame.format.components) <= 2 and frame.format.name != "pal8" else 0
+    return int(frame.color_range) or untagged
 
 
 def _tagged_duration(stream: av.VideoStream) -> Fraction | None:

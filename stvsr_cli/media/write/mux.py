@@ -18,8 +18,9 @@ from stvsr_cli.media.pyav import exact
 from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.probe import ColorTags, VideoInfo, location, open_input
 from stvsr_cli.media.record import Record, sign
+from stvsr_cli.media.write.choice import fitted
 from stvsr_cli.media.write.companions import Companions
-from stvsr_cli.media.write.encode import Packet, encoder_format, encoder_options, find_encoder, to_av
+from stvsr_cli.media.write.encode import Feeder, Packet, encoder_format, encoder_options, find_encoder
 from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.parts import part_path, publish, remove_orphans
@@ -36,8 +37,11 @@ FORMATS = {
     ".avi": "avi",
     ".ts": "mpegts",
     ".nut": "nut",
+    ".gif": "gif",
 }
 """Containers by suffix."""
+FRAME_DURATION = 1 << 8
+"""AV_CODEC_FLAG_FRAME_DURATION: frames say how long they are shown."""
 CONSTANT_RATE = frozenset({"avi"})
 """Containers that count frames instead of keeping times."""
 INTERLEAVE_S = Fraction(1, 2)
@@ -81,7 +85,7 @@ class OutputFile:
         overwrite: bool = False,
         part: Path | None = None,
     ) -> None:
-        self.target, self.source, self.spec, self.encoder = target, source, spec, encoder
+        self.target, self.source, self.spec, self.encoder = target, source, spec, fitted(encoder, target)
         self._overwrite = overwrite
         check_target(target, source.path, overwrite=overwrite)
         container_format(target)
@@ -89,6 +93,9 @@ class OutputFile:
         remove_orphans(target)
         self._part = part or part_path(target)
         self._origin = round((source.origin + spec.start) / spec.time_base)
+        if container_format(target) in CONSTANT_RATE:
+            self._origin = 0  # frames are counted
+        self._durations: dict[int, int] = {}
         self._count = 0
         self._copies = False
         self._end = 0
@@ -111,6 +118,7 @@ class OutputFile:
         spec = self.spec
         try:
             self._stream = add_video(self._container, self.source, spec, self.encoder)
+            self._feeder = Feeder(self.encoder.codec, self._stream.pix_fmt or "", spec.time_base)
             self._companions = Companions(self.source, self._container, start=spec.start, end=spec.end)
             try:
                 sign(self._container.metadata, self._container.format.name, spec.record)
@@ -132,17 +140,21 @@ class OutputFile:
 
     def _encode(self, item: tuple[Picture, int, int]) -> None:
         picture, pts, duration = item
-        frame = to_av(picture, pts, duration, self.spec.time_base)
-        if self._stream.pix_fmt != frame.format.name:
-            frame = frame.reformat(format=self._stream.pix_fmt, threads=1)  # the same samples, packed
+        self._durations[pts] = duration
         try:
-            packets = self._stream.encode(frame)
+            packets = self._timed(self._stream.encode(self._feeder.frame(picture, pts, duration)))
             with watchdog.busy("write"):
                 self._container.mux(packets)
                 self._companions.copy_until((pts + duration) * self.spec.time_base + INTERLEAVE_S)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise self._failure(error, f"writing {self.target} failed") from error
         self._written(pts)
+
+    def _timed(self, packets: list[av.Packet]) -> list[av.Packet]:
+        """Packets with the durations of their frames, which not all encoders pass on."""
+        for packet in packets:
+            packet.duration = self._durations.pop(cast(int, packet.pts), packet.duration or 0)
+        return packets
 
     @property
     def extradata(self) -> bytes:
@@ -191,7 +203,7 @@ class OutputFile:
             raise
         try:
             with watchdog.busy("encode"):
-                packets = [] if self._copies else self._stream.encode(None)
+                packets = [] if self._copies else self._timed(self._stream.encode(None))
             with watchdog.busy("write"):
                 self._container.mux(packets)
                 self._companions.finish()
@@ -265,6 +277,9 @@ def add_video(
     context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
     context.options = encoder_options(encoder, source.hdr, spec.color.siting)
     context.thread_count = encoder.threads
+    context.flags |= FRAME_DURATION
+    if find_encoder(encoder.codec).canonical_name == "hevc" and container.format.name in ("mp4", "mov"):
+        context.codec_tag = "hvc1"  # the only kind that Apple's players take
     if source.display is not None:
         stream.set_display_matrix(source.display)
     elif source.rotation:
@@ -290,7 +305,10 @@ def container_format(target: Path) -> str:
 
 
 def _muxer_options(target: Path) -> dict[str, str]:
-    return {"movflags": "+faststart"} if target.suffix.lower() in (".mp4", ".mov", ".m4v") else {}
+    suffix = target.suffix.lower()
+    if suffix in (".mp4", ".mov", ".m4v"):
+        return {"movflags": "+faststart"}
+    return {"avoid_negative_ts": "disabled"} if suffix == ".avi" else {}  # which keeps no times, and would show gaps
 
 
 def existing(target: Path) -> OutputError:

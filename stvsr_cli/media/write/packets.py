@@ -10,7 +10,8 @@ import av.error
 from stvsr_cli.errors import OutputError
 from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.probe import VideoInfo
-from stvsr_cli.media.write.encode import Packet, to_av
+from stvsr_cli.media.write.choice import fitted
+from stvsr_cli.media.write.encode import Feeder, Packet
 from stvsr_cli.media.write.mux import OutputSpec, add_video, container_format
 from stvsr_cli.media.write.settings import EncoderConfig
 
@@ -23,13 +24,14 @@ class PacketEncoder:
     """
 
     def __init__(self, target: Path, source: VideoInfo, spec: OutputSpec, encoder: EncoderConfig) -> None:
-        self._spec, self._encoder = spec, encoder
+        self._encoder = encoder = fitted(encoder, target)
         self._durations: dict[int, int] = {}
         self._origin: int | None = None
         # never written to: it sets the encoder up
         self._container = av.open(io.BytesIO(), "w", format=container_format(target))
         try:
             self._stream = add_video(self._container, source, spec, encoder)
+            self._feeder = Feeder(encoder.codec, self._stream.pix_fmt or "", spec.time_base)
             self._stream.codec_context.open()
         except (av.error.FFmpegError, ValueError, OSError) as error:
             self._container.close()
@@ -45,10 +47,7 @@ class PacketEncoder:
         if self._origin is None:
             self._origin = pts
         self._durations[pts] = duration
-        frame = to_av(picture, pts - self._origin, duration, self._spec.time_base)
-        if self._stream.pix_fmt != frame.format.name:
-            frame = frame.reformat(format=self._stream.pix_fmt, threads=1)  # the same samples, packed
-        return self._packets(frame)
+        return self._packets(self._feeder.frame(picture, pts - self._origin, duration))
 
     def flush(self) -> list[Packet]:
         """Return the packets that waited for more pictures."""

@@ -45,14 +45,17 @@ INSTEAD = {"h264_nvenc": "libx264", "hevc_nvenc": "libx265", "av1_nvenc": "libsv
 """Encoders of graphics cards, and the program that writes the same format."""
 CARD_FORMATS = {"yuv420p10le": "p010le"}
 """Formats with the same samples laid out otherwise, which cards take."""
+AUTO = "auto"
+DEFAULT_CODEC = "libx264"
+"""What auto is, where the container says nothing else."""
 DEFAULT_CRF = {name: encoder.default for name, encoder in ENCODERS.items()}
 """Visually close to lossless for each encoder, at a size people keep."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderConfig:
-    codec: str = "libx264"
-    """FFmpeg's name of the encoder."""
+    codec: str = AUTO
+    """FFmpeg's name of the encoder; auto: what players of the output's container read."""
     crf: int | None = None
     """Constant rate factor; None takes the encoder's entry in `DEFAULT_CRF`."""
     preset: str | None = None

@@ -1,20 +1,29 @@
 """What becomes of the streams beside the video: copied, converted, or dropped with a reason."""
 
 from dataclasses import dataclass
+from typing import cast
 
-from stvsr_cli.media.read.probe import UNKNOWN, StreamInfo, VideoInfo
+from av.audio.stream import AudioStream
+
+from stvsr_cli.errors import OutputError
+from stvsr_cli.media.read.probe import UNKNOWN, StreamInfo, VideoInfo, open_input
+from stvsr_cli.media.write.sound import Sound, choose_sound
+from stvsr_cli.media.write.trials import refusals
 
 TEXT_SUBTITLES = frozenset({"subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"})
 TEXT_CODEC = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
 """Codec that text subtitles become, by container."""
-AUDIO_CODEC = {"webm": "libopus"}
-"""Codec that sound becomes where the container cannot hold its own; AAC elsewhere."""
-DEFAULT_AUDIO_CODEC = "aac"
 
 TRANSPORT_STREAM = frozenset(
     "aac aac_latm ac3 dts dvb_subtitle dvb_teletext eac3 hdmv_pgs_subtitle mp1 mp2 mp3 opus s302m truehd".split()
 )
 """Codecs beside the video that a transport stream holds; FFmpeg does not list them (ETSI EN 300 468, ISO/IEC 13818-1)."""
+ALONE = frozenset({"yuv4mpegpipe", "image2"})
+"""Containers that hold pictures and nothing else; they may be no file that can be opened again."""
+TIMECODE = "tmcd"
+"""Data track that MOV and MP4 make themselves where the video has a time code."""
+DATA_CONTAINERS = frozenset({"mp4", "mov", "mpegts"})
+"""Containers that hold data beside the video."""
 COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 """Codecs of pictures that belong to a whole file: the name and type that they have as attachments."""
 
@@ -25,19 +34,56 @@ class Plan:
 
     index: int
     action: str
-    """copy, convert, attach or drop."""
+    """copy, convert, attach, remake or drop."""
     why: str = ""
     """The reason, unless it is copied as it is."""
+    sound: Sound | None = None
+    """How sound is converted."""
 
 
 def plan_streams(info: VideoInfo, container_format: str, supported: frozenset[str]) -> list[Plan]:
-    """Say for each stream beside the video whether the output can hold it.
+    """Say for each stream beside the video whether the output can hold it; what is to be copied is tried.
 
     container_format: FFmpeg's name of the output format; supported: the codecs it can hold.
     """
+    if info.container in ALONE:
+        return []
     if container_format == "mpegts":
         supported |= TRANSPORT_STREAM
-    return [_plan(stream, container_format, supported) for stream in info.streams]
+    plans = [_plan(stream, container_format, supported) for stream in info.streams]
+    refused = refusals(info, [plan.index for plan in plans if plan.action == "copy"], container_format)
+    known = {stream.index: stream for stream in info.streams}
+    plans = [
+        _otherwise(known[plan.index], container_format, refused[plan.index]) if plan.index in refused else plan
+        for plan in plans
+    ]
+    sounds = [plan.index for plan in plans if plan.action == "convert" and known[plan.index].kind == "audio"]
+    if not sounds:
+        return plans
+    with open_input(info.path, remote=info.remote) as source:
+        chosen = {index: _conversion(cast(AudioStream, source.streams[index]), container_format) for index in sounds}
+    return [chosen.get(plan.index, plan) for plan in plans]
+
+
+def _conversion(stream: AudioStream, container: str) -> Plan:
+    """How a stream of sound is converted, or that it cannot be."""
+    context = stream.codec_context
+    try:
+        sound = choose_sound(stream, container)
+    except OutputError as error:
+        return Plan(stream.index, "drop", error.message)
+    rate = "" if sound.rate == context.sample_rate else f" of {sound.rate} Hz"
+    layout = "" if sound.layout == context.layout.name else f" in {sound.layout}"
+    return Plan(stream.index, "convert", f"{context.name} becomes {sound.codec}{rate}{layout}", sound)
+
+
+def _otherwise(stream: StreamInfo, container: str, reason: str) -> Plan:
+    """What becomes of a stream that the container refused to have copied."""
+    if stream.kind == "audio":
+        return Plan(stream.index, "convert")
+    if stream.kind == "subtitle" and stream.codec in TEXT_SUBTITLES and container in TEXT_CODEC:
+        return Plan(stream.index, "convert", f"{stream.codec} becomes {TEXT_CODEC[container]}")
+    return Plan(stream.index, "drop", f"{container} does not take this {stream.tag or stream.codec} ({reason})")
 
 
 def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Plan:
@@ -45,6 +91,8 @@ def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Plan
     if stream.kind == "attachment":
         holds = container == "matroska"
         return Plan(index, "attach") if holds else Plan(index, "drop", f"{container} holds no attachments")
+    if stream.kind == "data":
+        return _plan_data(stream, container)
     if codec == UNKNOWN:
         return Plan(index, "drop", "nothing in it can be read")
     if stream.cover:
@@ -52,16 +100,22 @@ def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Plan
     if stream.kind == "audio":
         if codec in supported and not (container == "mp4" and codec.startswith("pcm_")):  # few players read that
             return Plan(index, "copy")
-        return Plan(index, "convert", f"{codec} becomes {AUDIO_CODEC.get(container, DEFAULT_AUDIO_CODEC)}")
+        return Plan(index, "convert")
     if stream.kind == "subtitle" and codec in TEXT_SUBTITLES and codec not in supported:
         if container in TEXT_CODEC:
             return Plan(index, "convert", f"{codec} becomes {TEXT_CODEC[container]}")
         return Plan(index, "drop", f"{container} holds no text subtitles")
     if codec in supported and stream.kind in ("subtitle", "video"):
         return Plan(index, "copy")
-    if stream.kind == "data" and container in ("mp4", "mov"):
-        return Plan(index, "copy")
     return Plan(index, "drop", f"{container} cannot hold {codec}")
+
+
+def _plan_data(stream: StreamInfo, container: str) -> Plan:
+    if stream.tag == TIMECODE:
+        return Plan(stream.index, "remake", "the container makes it from the tag")
+    if container in DATA_CONTAINERS:
+        return Plan(stream.index, "copy")
+    return Plan(stream.index, "drop", f"{container} holds no data ({stream.tag or stream.codec})")
 
 
 def _plan_cover(stream: StreamInfo, container: str) -> Plan:

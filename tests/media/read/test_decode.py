@@ -76,7 +76,7 @@ def test_other_pixel_formats_become_planar(tmp_path: Path, pix_fmt: str, codec: 
     picture = next(decode(info)).picture
     assert picture.pix_fmt == target
     assert picture.planes[0].shape == (48, 64)
-    assert picture.color.is_full_range == (pix_fmt in ("rgb24", "rgba", "yuvj420p"))
+    assert picture.color.is_full_range == (pix_fmt in ("rgb24", "rgba", "yuvj420p", "gray"))
 
 
 def test_rotation_and_aspect_are_read(tmp_path: Path) -> None:

@@ -58,10 +58,10 @@ def test_metadata_is_passed_on(tmp_path: Path, codec: str, suffix: str) -> None:
 def test_what_the_user_says_goes_first() -> None:
     hdr = Hdr(light=(1000, 400))
     own = EncoderConfig(codec="libx265", options=(("x265-params", "max-cll=5,4:aq-mode=3"),))
-    assert encoder_options(own, hdr)["x265-params"] == "max-cll=5,4:aq-mode=3:log-level=error"
+    assert encoder_options(own, hdr)["x265-params"] == "max-cll=5,4:aq-mode=3:log-level=none"
     other = EncoderConfig(codec="libx265", options=(("x265-params", "aq-mode=3"),))
-    assert encoder_options(other, hdr)["x265-params"] == "aq-mode=3:max-cll=1000,400:log-level=error"
-    assert encoder_options(other, None)["x265-params"] == "aq-mode=3:log-level=error"
+    assert encoder_options(other, hdr)["x265-params"] == "aq-mode=3:max-cll=1000,400:log-level=none"
+    assert encoder_options(other, None)["x265-params"] == "aq-mode=3:log-level=none"
     assert encoder_options(EncoderConfig(codec="ffv1"), hdr) == encoder_options(EncoderConfig(codec="ffv1"))
 
 
