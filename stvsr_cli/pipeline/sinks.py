@@ -117,8 +117,8 @@ class FileSink(_Once):
 
     @property
     def keeps_journal(self) -> bool:
-        """Its segments."""
-        return True
+        """Its segments; a GIF has none, as its packets are no pictures of their own."""
+        return self.target.suffix.lower() != ".gif"
 
     def check(self) -> None:
         """Raise OutputError for an unknown suffix, a file that exists, or a folder that is not to be written in."""
