@@ -29,6 +29,7 @@ from stvsr_cli.media.read.clip import Part, cut_clip, whole_clip
 from stvsr_cli.media.read.deinterlace import with_fields
 from stvsr_cli.media.read.moments import Moment, moments
 from stvsr_cli.media.read.probe import VideoInfo, probe
+from stvsr_cli.media.write.choice import steady_rate
 from stvsr_cli.media.write.mux import OutputFile, check_target
 from stvsr_cli.pipeline import upscale as local
 from stvsr_cli.pipeline.loading import load, plan_on
@@ -107,7 +108,8 @@ def upscale(
     check_target(job.output, job.input, overwrite=job.overwrite)
     film = Film(job, crew, info, progress, stop or threading.Event(), begin)
     most = job.segment_frames * (MANY if many else 1)
-    if info.num_frames is not None and info.num_frames * job.fps_factor <= most:
+    is_short = info.num_frames is not None and info.num_frames * job.fps_factor <= most
+    if is_short or steady_rate(info, job.output, job.fps_factor) is not None:  # whose frames are counted from the start
         return film.whole()
     return film.in_pieces()
 
@@ -193,7 +195,8 @@ class Film:
         stretches = Stretches(cutter, job.fps_factor)
         known: list[Moment] = []
         self._before = journal.frames_out
-        scan = Scan(job, planned.plan.info, stretches, known)
+        part = replace(job, start=planned.plan.start, end=planned.plan.end)
+        scan = Scan(part, planned.plan.info, stretches, known)
         try:
             while not (scan.is_done and not self._tasks):
                 for stretch in scan.found():

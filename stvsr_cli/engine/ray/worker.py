@@ -178,7 +178,9 @@ class Worker:
 
         def source() -> Iterator[Frame]:
             if seek is None:
-                return all_frames(plan.info, known, first, start=job.start, end=job.end, threads=job.threads, file=file)
+                return all_frames(
+                    plan.info, known, first, start=plan.start, end=plan.end, threads=job.threads, file=file
+                )
             return stretch_frames(plan.info, known, first, threads=job.threads, seek=seek, file=file)
 
         job = replace(job, batch=piece.planned.batch)
