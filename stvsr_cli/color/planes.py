@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from stvsr_cli.color.convert import halved, levels, luma_weights, reduced
+from stvsr_cli.color.resize import to_size
 from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.probe import ColorTags
 
@@ -66,11 +66,8 @@ def pack(frames: Tensor, form: PlaneFormat) -> Tensor:
     packed = torch.empty(frames.shape[0], form.num_samples, dtype=form.dtype, device=frames.device)
     at_once = max(1, PIXELS_AT_ONCE // (form.height * form.width))
     for part, target in zip(frames.split(at_once), packed.split(at_once), strict=True):
-        if part.shape[-2:] != (form.height, form.width):
-            size = (form.height, form.width)
-            part = functional.interpolate(part.float(), size, mode="bicubic", antialias=True, align_corners=False)
         begin = 0
-        for plane in _planes(part.float(), form):
+        for plane in _planes(to_size(part.float(), form.height, form.width), form):
             length = plane.shape[-2] * plane.shape[-1]
             # saturates, and casts to whole numbers
             target[:, begin : begin + length] = plane.round().clamp_(0, 2**form.depth - 1).flatten(1)

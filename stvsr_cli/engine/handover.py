@@ -11,10 +11,10 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from stvsr_cli.color.convert import codes_to_rgb, from_rgb, plane_tensors, to_rgb
 from stvsr_cli.color.planes import PlaneFormat, pack, unpack
+from stvsr_cli.color.resize import to_size
 from stvsr_cli.engine.lanes import Done, Lanes, Mark, wait_for
 from stvsr_cli.media.read.decode import Picture
 
@@ -55,10 +55,8 @@ class HostFrame:
 
     def picture(self) -> Picture:
         """See `Sent`."""
-        frame, size = self.frame, (self.form.height, self.form.width)
-        if frame.shape[-2:] != size:
-            frame = functional.interpolate(frame[None], size, mode="bicubic", antialias=True, align_corners=False)[0]
-        return from_rgb(frame[None], self.form.pix_fmt, self.form.color)[0]
+        frame = to_size(self.frame[None], self.form.height, self.form.width)
+        return from_rgb(frame, self.form.pix_fmt, self.form.color)[0]
 
 
 class HostHandover:

@@ -35,8 +35,8 @@ def _osdenhancer(asked: Loading) -> "OneStepModel":
 def _dloral(asked: Loading) -> "OneStepModel":
     from stvsr_cli.models import dloral, interpolation
 
-    interpolator = interpolation.load(asked.between, asked.device, asked.dtype)
-    return dloral.load(asked.path, asked.place, asked.dtype, interpolator=interpolator, **asked.options)
+    inserter = interpolation.load(asked.between, asked.device, asked.dtype)
+    return dloral.load(asked.path, asked.place, asked.dtype, inserter=inserter, **asked.options)
 
 
 def _diffst(asked: Loading) -> "OneStepModel":

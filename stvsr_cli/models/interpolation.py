@@ -4,7 +4,6 @@ It works at the input's size, before such a model enlarges the frames.
 """
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,23 +13,20 @@ from torch.nn import functional
 from stvsr_cli.models.compact import CompactModel
 from stvsr_cli.models.compact import load as load_compact
 from stvsr_cli.models.contract import Request
-from stvsr_cli.models.linear import LinearModel
+from stvsr_cli.models.layers.insertion import Inserter, insert_mixtures
 from stvsr_cli.models.step import padding
 
 logger = logging.getLogger(__name__)
 
-Interpolator = Callable[[Tensor, int], Tensor]
-"""Inserts frames: ([B, T, 3, h, w] in [0, 1], factor F) -> [B, (T - 1) * F + 1, 3, h, w]; frame k * F is frame k."""
 
-
-class CompactInterpolator:
+class CompactInserter:
     """The initialisation of the compact model, for frames of any size."""
 
     def __init__(self, model: CompactModel) -> None:
         self.model = model
 
     def __call__(self, frames: Tensor, factor: int) -> Tensor:
-        """Insert factor - 1 frames between each two. See `Interpolator`."""
+        """Insert factor - 1 frames between each two. See `Inserter`."""
         if factor == 1 or frames.shape[1] == 1:
             return frames
         height, width = frames.shape[-2:]
@@ -42,28 +38,25 @@ class CompactInterpolator:
         return result
 
 
-class LinearInterpolator:
+class PlainInserter:
     """Blends of the neighbours, where there are no weights for better; says so once."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._model = LinearModel(device)
+    def __init__(self) -> None:
         self._told = False
 
     def __call__(self, frames: Tensor, factor: int) -> Tensor:
-        """Insert factor - 1 frames between each two. See `Interpolator`."""
-        if factor == 1 or frames.shape[1] == 1:
-            return frames
-        if not self._told:
+        """Insert factor - 1 frames between each two. See `Inserter`."""
+        if factor > 1 and frames.shape[1] > 1 and not self._told:
             logger.warning("without the compact model's weights, frames in between are blends of their neighbours")
             self._told = True
-        return self._model.initialise(frames, Request(fps_factor=factor))
+        return insert_mixtures(frames, factor)
 
 
-def load(weights: Path | None, device: torch.device, dtype: torch.dtype) -> Interpolator:
-    """The interpolator of the compact model's weights, or without any the linear one.
+def load(weights: Path | None, device: torch.device, dtype: torch.dtype) -> Inserter:
+    """The inserter of the compact model's weights, or without any one that blends.
 
     Raises ModelError if the weights do not fit.
     """
     if weights is None:
-        return LinearInterpolator(device)
-    return CompactInterpolator(load_compact(weights, device, dtype))
+        return PlainInserter()
+    return CompactInserter(load_compact(weights, device, dtype))

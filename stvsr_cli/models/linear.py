@@ -5,26 +5,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvsr_cli.models.contract import Request, Traits
+from stvsr_cli.models.layers.insertion import insert_mixtures
 
 BYTES_PER_OUTPUT_VALUE = 16
 """Float32 output, its clamped copy, and the input of both."""
 
 
 class LinearModel:
-    """The initialisation alone; see `contract.OneStepModel`."""
+    """The initialisation alone; see `contract.OneStepModel`.
 
-    def __init__(self, device: torch.device) -> None:
-        self.traits = Traits(name="linear", window=8, overlap=1, join="discard", tile_overlap_px=8)
+    scale: by how much it enlarges the frames itself, bicubically; 1 leaves that to whoever brings them to the size that
+    is asked for (`color.resize`), one by one and with the same bits.
+    """
+
+    def __init__(self, device: torch.device, *, scale: int = 1) -> None:
+        self.traits = Traits(name="linear", scale=scale, window=8, overlap=1, join="discard", tile_overlap_px=8)
         self.device = device
 
     def initialise(self, frames: Tensor, request: Request) -> Tensor:
         """Blend intermediate frames linearly in time. [B, T, 3, h, w] -> [B, (T-1)F + 1, 3, h, w]."""
-        frames = frames.to(self.device)
-        if frames.shape[1] == 1 or request.fps_factor == 1:
-            return frames
-        left, right = frames[:, :-1], frames[:, 1:]
-        moments = [torch.lerp(left, right, step / request.fps_factor) for step in range(request.fps_factor)]
-        return torch.cat([torch.stack(moments, 2).flatten(1, 2), frames[:, -1:]], 1)
+        return insert_mixtures(frames.to(self.device), request.fps_factor)
 
     def encode(self, init: Tensor, request: Request) -> Tensor:
         """The video itself."""
@@ -38,7 +38,9 @@ class LinearModel:
         return latent
 
     def decode(self, latent: Tensor, init: Tensor, request: Request) -> Tensor:
-        """Enlarge bicubically. [B, T', 3, h, w] -> [B, T', 3, 4h, 4w], in [0, 1]."""
+        """Enlarge bicubically. [B, T', 3, h, w] -> [B, T', 3, scale * h, scale * w], in [0, 1]."""
+        if self.traits.scale == 1:
+            return latent
         large = functional.interpolate(
             latent.flatten(0, 1), scale_factor=self.traits.scale, mode="bicubic", align_corners=False
         )

@@ -28,6 +28,7 @@ from stvsr_cli.models.dloral.published import (
 from stvsr_cli.models.dloral.retrieval import CrossFrameRetrieval
 from stvsr_cli.models.layers import lora
 from stvsr_cli.models.layers.checkpoint import save_tensors
+from stvsr_cli.models.layers.insertion import insert_mixtures
 from stvsr_cli.train.starts.flow import start_as_gradients
 from stvsr_cli.train.starts.wavelet import start_as_wavelet
 
@@ -166,8 +167,7 @@ class DLoRALNetwork(nn.Module):
 
     def forward(self, frames: Tensor, fps_factor: int) -> tuple[Tensor, Tensor]:
         """Return the output frames and the enlarged ones; frames between are mixtures, enlarged and restored as well."""
-        steps = [torch.lerp(frames[:, :-1], frames[:, 1:], step / fps_factor) for step in range(fps_factor)]
-        video = self.enlarge(torch.cat([torch.stack(steps, 2).flatten(1, 2), frames[:, -1:]], 1))
+        video = self.enlarge(insert_mixtures(frames, fps_factor))
         return self.decode(self.restore(video).clean).unflatten(0, video.shape[:2]), video
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from stvsr_cli.color.resize import to_size
 from stvsr_cli.errors import InputError
 from stvsr_cli.models.contract import OneStepModel, Request
 from stvsr_cli.models.step import run_window
@@ -77,7 +78,7 @@ def evaluate(
             request = Request(fps_factor=excerpt.fps_factor, detail=strength, context=context)
             output = run_window(model, to_tensor(low)[None].to(device), request)[0]
             target = to_tensor(high[:: 2 // excerpt.fps_factor]).to(device)
-            values = measure(output.clamp(0, 1), target, perceptual)
+            values = measure(to_size(output, *target.shape[-2:]).clamp(0, 1), target, perceptual)
             yield Row(path.stem, name, values if excerpt.fps_factor == 2 else _not_between(values))
     if not found:
         raise InputError(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from stvsr_cli.engine.stitch import Runner, crossfade, join, tile_weight, upscale_shot
 from stvsr_cli.errors import DeviceError
 from stvsr_cli.job.windows import TileConfig, WindowConfig, tiles
-from stvsr_cli.models import linear
 from stvsr_cli.models.contract import Request
+from stvsr_cli.models.linear import LinearModel
 
 CPU = torch.device("cpu")
 WHOLE = TileConfig(size_px=0, overlap_px=8)
@@ -21,7 +21,7 @@ def clip(count, height=12, width=16, seed=0):
 
 
 def upscaled(frames, *, model=None, factor=2, size=4, overlap=1, tile=WHOLE, batch=1):
-    runner = Runner(model or linear.load(CPU), Request(fps_factor=factor), tile, batch)
+    runner = Runner(model or LinearModel(CPU, scale=4), Request(fps_factor=factor), tile, batch)
     return torch.stack(list(upscale_shot(runner, frames, WindowConfig(size=size, overlap=overlap))))
 
 
@@ -39,7 +39,7 @@ def whole(frames, factor=2):
 )
 def test_windows_and_batches_change_nothing_for_a_local_model(count, factor, windows, batch, how):
     frames = clip(count, 4, 4)
-    model = linear.load(CPU)
+    model = LinearModel(CPU, scale=4)
     model.traits = replace(model.traits, join=how)
     output = upscaled(frames, model=model, factor=factor, size=windows[0], overlap=windows[1], batch=batch)
     assert output.shape == ((count - 1) * factor + 1, 3, 16, 16)
@@ -61,7 +61,7 @@ def test_the_batch_changes_not_one_bit():
     assert all(torch.equal(one, upscaled(frames, tile=tile, batch=batch)) for batch in (2, 5))
 
 
-class Drifting(type(linear.load(CPU))):
+class Drifting(LinearModel):
     """Adds an error that grows along each window, as a recurrent network's does."""
 
     def decode(self, latent, init, request):
@@ -74,7 +74,7 @@ def test_no_seam_on_a_static_scene(how):
     frames = torch.full((30, 3, 4, 4), 0.4)
     output = upscaled(frames, size=7, overlap=3)
     assert (output - output[0]).abs().max() < 1e-6
-    model = Drifting(CPU)
+    model = Drifting(CPU, scale=4)
     model.traits = replace(model.traits, join=how)
     steps = upscaled(frames, model=model, size=9, overlap=4).mean((1, 2, 3)).diff().abs()
     assert steps.max() < (0.035 if how == "crossfade" else 0.06)  # a hard seam would be 0.1 minus the overlap's share
@@ -105,11 +105,11 @@ def test_tile_weights_are_positive_and_sum_to_the_same_at_their_middle(length, s
     assert (total > 0).all()
 
 
-class Cramped(type(linear.load(CPU))):
+class Cramped(LinearModel):
     """Runs out of memory above a number of input values."""
 
     def __init__(self, limit):
-        super().__init__(CPU)
+        super().__init__(CPU, scale=4)
         self.limit, self.sizes = limit, []
 
     def initialise(self, frames, request):
@@ -150,7 +150,7 @@ def test_frames_stream_through_one_window_at_a_time():
             taken.append(k)
             yield frame
 
-    runner = Runner(linear.load(CPU), Request(), WHOLE)
+    runner = Runner(LinearModel(CPU, scale=4), Request(), WHOLE)
     stream = upscale_shot(runner, source(), WindowConfig(size=4, overlap=1))
     for _ in range(40):
         next(stream)

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from stvsr_cli.color.resize import to_size
 from stvsr_cli.models import linear
 from stvsr_cli.models.contract import Request
 from stvsr_cli.models.step import run_window
 
-MODEL = linear.load(torch.device("cpu"))
+MODEL = linear.LinearModel(torch.device("cpu"), scale=4)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
@@ -30,3 +31,12 @@ def test_output_lies_between_black_and_white():
     output = run_window(MODEL, torch.rand(1, 2, 3, 8, 8).round(), Request())
     assert output.min() >= 0 and output.max() <= 1
     assert MODEL.window_bytes(2, 8, 8, 2) >= output.nbytes
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_frames_brought_to_size_one_by_one_are_the_same_to_the_bit(scale):
+    frames = torch.rand(1, 3, 3, 9, 14).round(decimals=1)
+    whole = run_window(linear.LinearModel(torch.device("cpu"), scale=scale), frames, Request())[0]
+    small = run_window(linear.load(torch.device("cpu")), frames, Request())[0]
+    single = torch.cat([to_size(frame[None], 9 * scale, 14 * scale) for frame in small])
+    assert torch.equal(single, whole) and small.shape[-2:] == (9, 14)

@@ -11,8 +11,9 @@ from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import Conditions, Denoiser, alpha_bar, clean_from_velocity
 from stvsr_cli.models.compact.guidance import VideoGuidance
 from stvsr_cli.models.compact.motion import Motion, neighbour_motion
-from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between, interleave
+from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between
 from stvsr_cli.models.layers.flow import FlowNetwork
+from stvsr_cli.models.layers.insertion import interleave
 
 
 @dataclass(frozen=True, slots=True)

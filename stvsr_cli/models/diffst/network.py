@@ -14,8 +14,9 @@ from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.models.diffst.adapters import attach
 from stvsr_cli.models.diffst.config import DiffSTConfig, Size
 from stvsr_cli.models.diffst.guidance import VideoGuidance
-from stvsr_cli.models.layers.aggregation import ContextAggregation, interleave
+from stvsr_cli.models.layers.aggregation import ContextAggregation
 from stvsr_cli.models.layers.flow import FlowNetwork
+from stvsr_cli.models.layers.insertion import insert_mixtures, interleave
 
 FRAMES_PER_CHUNK = 4
 """Frames that the autoencoder reads at a time after the first one, whatever its stride in time."""
@@ -60,10 +61,10 @@ class DiffSTNetwork(nn.Module):
         """
         if frames.shape[1] == 1 or fps_factor == 1:
             return frames
-        times = [step / fps_factor for step in range(1, fps_factor)]
         if not self.use_aggregation:
-            return interleave(frames, [torch.lerp(frames[:, :-1], frames[:, 1:], time) for time in times])
+            return insert_mixtures(frames, fps_factor)
         forward, backward = (levels[-1] for levels in self.flow(frames))
+        times = [step / fps_factor for step in range(1, fps_factor)]
         return interleave(frames, [self.aggregation(frames, forward, backward, time)[0] for time in times])
 
     def enlarge(self, frames: Tensor) -> Tensor:

@@ -8,14 +8,14 @@ from torch import Tensor
 from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.models.dloral.base import TEXT_STEMS, build_unet, load_vae, weights_file
 from stvsr_cli.models.dloral.color_fix import ColorFix
-from stvsr_cli.models.dloral.initial import Interpolator
 from stvsr_cli.models.dloral.model import TRAITS, DLoRAL, Options
 from stvsr_cli.models.dloral.prompt import embed_prompt
 from stvsr_cli.models.dloral.published import convert, load_retrieval, locate, merged_weights, read_checkpoint
 from stvsr_cli.models.dloral.vae import FrameCodec, Posterior
 from stvsr_cli.models.layers.checkpoint import load_strict, read_config
+from stvsr_cli.models.layers.insertion import Inserter, insert_mixtures
 
-__all__ = ["TRAITS", "ColorFix", "DLoRAL", "Interpolator", "Options", "Posterior", "convert", "load", "read_checkpoint"]
+__all__ = ["TRAITS", "ColorFix", "DLoRAL", "Options", "Posterior", "convert", "load", "read_checkpoint"]
 
 
 def load(
@@ -34,7 +34,7 @@ def load(
     latent_overlap: int = 32,
     pairs_per_call: int = 1,
     paired: bool = True,
-    interpolator: Interpolator | None = None,
+    inserter: Inserter = insert_mixtures,
 ) -> DLoRAL:
     """Return the model of the authors' `model.pkl` on its base model.
 
@@ -74,6 +74,6 @@ def load(
         embedding.to(device, dtype),
         detail=detail,
         remerge=remerge,
-        interpolator=interpolator,
+        inserter=inserter,
         options=options,
     )

@@ -1,15 +1,12 @@
 """The initial video: in-between frames at low resolution, then every frame enlarged as the authors enlarge it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from stvsr_cli.models.dloral import pillow
-
-Interpolator = Callable[[Tensor, int], Tensor]
-"""Inserts frames: ([B, T, 3, h, w] in [0, 1], factor F) -> [B, (T - 1) * F + 1, 3, h, w]; frame k * F is frame k."""
+from stvsr_cli.models.layers.insertion import Inserter, insert_mixtures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,15 +17,6 @@ class Initial:
     """Height and width of the output, to which the decoded video is resampled if its own differ."""
 
 
-def blend_linearly(frames: Tensor, factor: int) -> Tensor:
-    """Return the frames with factor - 1 mixtures between each two. An `Interpolator`."""
-    if factor == 1 or frames.shape[1] == 1:
-        return frames
-    shares = torch.arange(factor, device=frames.device, dtype=frames.dtype).view(1, 1, -1, 1, 1, 1) / factor
-    mixed = torch.lerp(frames[:, :-1, None], frames[:, 1:, None], shares).flatten(1, 2)  # [B, (T - 1) * F, 3, h, w]
-    return torch.cat([mixed, frames[:, -1:]], dim=1)
-
-
 def initialise(
     frames: Tensor,
     *,
@@ -36,7 +24,7 @@ def initialise(
     scale: int,
     multiple_px: int,
     process_px: int,
-    interpolate: Interpolator = blend_linearly,
+    insert: Inserter = insert_mixtures,
 ) -> Initial:
     """Return the initial video of frames [B, T, 3, h, w] in [0, 1].
 
@@ -44,7 +32,7 @@ def initialise(
     process_px / scale are enlarged until it is that long, all are enlarged by `scale` (both bicubic), and reduced to `multiple_px` (Lanczos).
     """
     height, width = frames.shape[-2:]
-    video = interpolate(frames, fps_factor)
+    video = insert(frames, fps_factor)
     enlarged = enlarged_size(height, width, process_px // scale)
     scaled = (enlarged[0] * scale, enlarged[1] * scale)
     fitted = (scaled[0] - scaled[0] % multiple_px, scaled[1] - scaled[1] % multiple_px)

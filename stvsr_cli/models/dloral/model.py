@@ -15,8 +15,6 @@ from stvsr_cli.models.contract import Request, Traits
 from stvsr_cli.models.dloral.color_fix import ColorFix, fix_colors
 from stvsr_cli.models.dloral.initial import (
     Initial,
-    Interpolator,
-    blend_linearly,
     enlarged_size,
     initialise,
     restore_size,
@@ -24,6 +22,7 @@ from stvsr_cli.models.dloral.initial import (
 from stvsr_cli.models.dloral.retrieval import CrossFrameRetrieval
 from stvsr_cli.models.dloral.tiles import Tile, blend, gaussian_weights, grid
 from stvsr_cli.models.dloral.vae import FrameCodec
+from stvsr_cli.models.layers.insertion import Inserter, insert_mixtures
 from stvsr_cli.models.layers.retrieval import BLOCK_BYTES
 
 TIMESTEP = 1
@@ -96,19 +95,19 @@ class DLoRAL:
         *,
         detail: float = 1.0,
         remerge: Callable[[float], Mapping[str, Tensor]] | None = None,
-        interpolator: Interpolator | None = None,
+        inserter: Inserter = insert_mixtures,
         options: Options | None = None,
     ) -> None:
         """Wire the parts, which lie on one device.
 
         prompt: [1, L, D]. detail: the share of the D-LoRA that is merged into `unet`, and the most a request gets.
-        remerge: returns the UNet's weights at another share. interpolator: makes the in-between frames, at the
+        remerge: returns the UNet's weights at another share. inserter: makes the in-between frames, at the
         input's size; by default they are mixtures of their neighbours.
         """
         self.traits = TRAITS
         self.unet, self.codec, self.retrieval, self.prompt = unet, codec, retrieval, prompt
         self.options = options or Options()
-        self._interpolate = interpolator or blend_linearly
+        self._insert = inserter
         self._detail = self._merged_detail = detail
         self._remerge = remerge
 
@@ -125,7 +124,7 @@ class DLoRAL:
             scale=self.traits.scale,
             multiple_px=self.codec.stride,
             process_px=self.options.process_px,
-            interpolate=self._interpolate,
+            insert=self._insert,
         )
 
     def encode(self, init: Initial, request: Request) -> Tensor:

@@ -107,14 +107,3 @@ class ContextAggregation(nn.Module):
             warp(source, resize_flow(flow, 2), padding="border", sampling=self.sampling)
             for source, flow in zip(sources, flows, strict=True)
         ]
-
-
-def interleave(keyframes: Tensor, between: list[Tensor]) -> Tensor:
-    """Put the intermediate frames between the keyframes.
-
-    keyframes: [B, T, ...]; between: F - 1 tensors [B, T-1, ...] in order of time. Returns [B, (T-1)F + 1, ...].
-    """
-    if keyframes.shape[1] == 1 or not between:
-        return keyframes
-    groups = torch.stack([keyframes[:, :-1], *between], 2).flatten(1, 2)
-    return torch.cat([groups, keyframes[:, -1:]], 1)

@@ -16,9 +16,9 @@ from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.models import dloral
 from stvsr_cli.models.contract import Request
 from stvsr_cli.models.dloral.base import build_unet, build_vae, load_vae
-from stvsr_cli.models.dloral.initial import blend_linearly
 from stvsr_cli.models.dloral.prompt import embed_prompt
 from stvsr_cli.models.dloral.published import EXPERTS, PARTS, convert, merged_weights, read_checkpoint
+from stvsr_cli.models.layers.insertion import insert_mixtures
 from stvsr_cli.models.step import run_window
 from tests.clips import PARITY
 from tests.make_checkpoint import make_checkpoint
@@ -220,8 +220,8 @@ def test_members_of_a_batch_do_not_influence_each_other(model):
 def test_in_between_frames_come_before_the_network(tiny, model, factor):
     frames = video(2, 16, 16)
     output = run(model, frames, fps_factor=factor)
-    torch.testing.assert_close(output, run(model, blend_linearly(frames, factor)), atol=1e-5, rtol=0)
-    nearest = load_tiny(tiny, interpolator=lambda x, f: torch.cat([x[:, :1].expand(-1, f, -1, -1, -1), x[:, 1:]], 1))
+    torch.testing.assert_close(output, run(model, insert_mixtures(frames, factor)), atol=1e-5, rtol=0)
+    nearest = load_tiny(tiny, inserter=lambda x, f: torch.cat([x[:, :1].expand(-1, f, -1, -1, -1), x[:, 1:]], 1))
     assert run(nearest, frames, fps_factor=factor).shape[1] == factor + 1
 
 

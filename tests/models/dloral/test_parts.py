@@ -10,9 +10,10 @@ from torch.nn import functional
 from stvsr_cli.errors import ModelError
 from stvsr_cli.models.dloral import pillow
 from stvsr_cli.models.dloral.color_fix import fix_colors
-from stvsr_cli.models.dloral.initial import blend_linearly, enlarged_size, initialise, restore_size
+from stvsr_cli.models.dloral.initial import enlarged_size, initialise, restore_size
 from stvsr_cli.models.dloral.tiles import blend, gaussian_weights, grid, ramp_weights
 from stvsr_cli.models.dloral.vae import FrameCodec
+from stvsr_cli.models.layers.insertion import insert_mixtures
 from stvsr_cli.models.layers.lora import merge
 from stvsr_cli.models.layers.retrieval import FrameRetrieval, thresholded_attention
 from stvsr_cli.models.layers.spynet import SPyNet
@@ -80,11 +81,11 @@ def test_the_size_is_restored_as_pillow_does_it():
 
 def test_linear_blending_keeps_every_frame():
     frames = video(3, 4, 5, batch=2)
-    dense = blend_linearly(frames, 4)
+    dense = insert_mixtures(frames, 4)
     assert dense.shape == (2, 9, 3, 4, 5)
     assert torch.equal(dense[:, ::4], frames)
     torch.testing.assert_close(dense[:, 1], frames[:, 0] * 0.75 + frames[:, 1] * 0.25)
-    assert torch.equal(blend_linearly(frames[:, :1], 4), frames[:, :1])
+    assert torch.equal(insert_mixtures(frames[:, :1], 4), frames[:, :1])
 
 
 # layers
