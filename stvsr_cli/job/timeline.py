@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
 
 
 class SlotKind(StrEnum):
@@ -29,11 +28,6 @@ class Slot:
     """Presentation time in ticks of the output time base."""
     duration: int
     """Ticks of the output time base."""
-
-
-def output_time_base(time_base: Fraction, factor: int) -> Fraction:
-    """The input's time base divided by the factor, in which every output moment is an integer."""
-    return time_base / factor
 
 
 def slots(index: int, pts: int, duration: int, factor: int, *, has_partner: bool) -> list[Slot]:

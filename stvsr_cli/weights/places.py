@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stvsr_cli.errors import ModelError
 from stvsr_cli.runtime.parts import write_whole
-from stvsr_cli.weights.hashes import Hashes, sha256
+from stvsr_cli.weights.hashes import Hashes
 
 ENVIRONMENT = "STVSR_WEIGHTS"
 """Names a folder that is searched before all others."""
@@ -140,19 +140,11 @@ def read_sums(folder: Path) -> dict[str, str]:
     return sums
 
 
-def write_sums(folder: Path) -> None:
-    """Write the list of checksums of the weights in a folder."""
-    _write_sums(folder, {_name(p, folder): sha256(p) for p in _files(folder) if p.suffix in (".safetensors", ".json")})
-
-
 def add_sums(folder: Path, sums: Mapping[str, str], *, below: str = "") -> None:
     """Put checksums, by name of file, into a folder's list, in the place of all that it has `below` a folder of it."""
     prefix = f"{below}/" if below else ""
     kept = {name: s for name, s in read_sums(folder).items() if not (prefix and name.startswith(prefix))}
-    _write_sums(folder, kept | {f"{prefix}{name}": s for name, s in sums.items()})
-
-
-def _write_sums(folder: Path, sums: Mapping[str, str]) -> None:
+    sums = kept | {f"{prefix}{name}": s for name, s in sums.items()}
     write_whole(folder / SUMS, "".join(f"{s}  {name}\n" for name, s in sorted(sums.items())))
 
 

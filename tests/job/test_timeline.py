@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stvsr_cli.job.timeline import SlotKind, output_time_base, slots
+from stvsr_cli.job.timeline import SlotKind, slots
 
 durations = st.lists(st.integers(min_value=1, max_value=10**6), min_size=1, max_size=50)
 
@@ -26,7 +26,7 @@ def test_slots_cover_the_input_without_gap_or_overlap(durations: list[int], fact
 
 
 def test_moments_lie_evenly_between_two_frames() -> None:
-    moments = [slot.pts * output_time_base(Fraction(1, 1000), 4) for slot in slots(0, 100, 33, 4, has_partner=True)]
+    moments = [slot.pts * Fraction(1, 4000) for slot in slots(0, 100, 33, 4, has_partner=True)]
     assert moments == [Fraction(1, 10) + Fraction(33 * j, 4000) for j in range(4)]
 
 

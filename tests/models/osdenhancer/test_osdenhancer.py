@@ -16,12 +16,12 @@ from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.job.windows import TileConfig, WindowConfig
 from stvsr_cli.models import osdenhancer
 from stvsr_cli.models.contract import Request
-from stvsr_cli.models.osdenhancer.chunks import chunk_starts, upscale_chunks
 from stvsr_cli.models.osdenhancer.decoder import BidirectionalAutoencoder
 from stvsr_cli.models.osdenhancer.initial import Padding, initialise
 from stvsr_cli.models.osdenhancer.transformer import ResidualGatedTransformer
 from tests.clips import PARITY
 from tests.make_checkpoint import make_checkpoint
+from tests.models.osdenhancer.chunks import chunk_starts, upscale_chunks
 
 TRANSFORMER_FILE = "transformer/diffusion_pytorch_model.safetensors"
 CPU = torch.device("cpu")
