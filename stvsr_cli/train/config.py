@@ -1,11 +1,12 @@
 """A training stage as a configuration file (TOML)."""
 
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stvsr_cli.errors import UsageError
+from stvsr_cli.models.layers.settings import refuse_unknown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,9 +107,7 @@ def read_config(path: Path) -> StageConfig:
         raise UsageError(f"{path}: {error}.") from error
     data = table.pop("data", {})
     for name, given, known in (("data", data, DataConfig), ("stage", table, StageConfig)):
-        unknown = sorted(set(given) - {f.name for f in fields(known)})
-        if unknown:
-            raise UsageError(f"{path}: unknown {name} settings {', '.join(unknown)}.")
+        refuse_unknown(given, known, f"{path}: unknown {name} settings", UsageError)
     try:
         table["trains"] = tuple(table.get("trains", ()))
         return StageConfig(data=DataConfig(**{**data, "sources": tuple(data.get("sources", ()))}), **table)

@@ -1,6 +1,6 @@
 """The stages in which DiffST is trained: from scratch at a small size, or on Wan2.1."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from stvsr_cli.models.diffst.adapters import is_factor
 from stvsr_cli.models.diffst.config import FULL, SMALL, Finetune
 from stvsr_cli.models.diffst.folder import read_base, write_folder
 from stvsr_cli.models.diffst.network import DiffSTNetwork, new_network
+from stvsr_cli.models.layers.settings import refuse_unknown
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.losses import Perceptual, charbonnier
 from stvsr_cli.train.motion import motion_losses
@@ -142,9 +143,7 @@ def build(
 
 
 def _settings(config: StageConfig) -> NetworkSettings:
-    unknown = sorted(set(config.network) - {field.name for field in fields(NetworkSettings)})
-    if unknown:
-        raise UsageError(f"unknown network settings {', '.join(unknown)}.")
+    refuse_unknown(config.network, NetworkSettings, "unknown network settings", UsageError)
     return NetworkSettings(**config.network)
 
 

@@ -3,7 +3,7 @@
 Their order and losses are the paper's (arXiv 2601.20308), at a small size from scratch, or on a published folder.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 from stvsr_cli.errors import UsageError
 from stvsr_cli.models.contract import Request
 from stvsr_cli.models.layers import lora
+from stvsr_cli.models.layers.settings import refuse_unknown
 from stvsr_cli.models.osdenhancer.adapters import ADAPTER_RANK
 from stvsr_cli.models.osdenhancer.decoder import BidirectionalAutoencoder
 from stvsr_cli.models.osdenhancer.model import OSDEnhancer
@@ -219,9 +220,7 @@ def build(
     """
     if config.stage not in STAGES:
         raise UsageError(f"unknown stage {config.stage!r}.", hint=f"Stages of osdenhancer: {', '.join(STAGES)}.")
-    unknown = sorted(set(config.network) - {field.name for field in fields(NetworkSettings)})
-    if unknown:
-        raise UsageError(f"unknown network settings {', '.join(unknown)}.")
+    refuse_unknown(config.network, NetworkSettings, "unknown network settings", UsageError)
     settings = NetworkSettings(**config.network)
     network = _published(Path(settings.base), settings) if settings.base else new_network(settings.spatial_rank)
     if settings.gradient_checkpointing:

@@ -1,7 +1,7 @@
 """The compact network behind the five verbs."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from stvsr_cli.models.compact.expert import DetailExpert
 from stvsr_cli.models.compact.network import CompactNetwork, Initialised, Latent
 from stvsr_cli.models.contract import Request, Traits
 from stvsr_cli.models.layers.checkpoint import load_strict, read_tensors
+from stvsr_cli.models.layers.settings import refuse_unknown
 
 EXPERT = "expert."
 """Prefix of the detail expert's tensors; weights may come without it."""
@@ -135,8 +136,6 @@ def read_config(path: Path) -> CompactConfig:
         table = json.loads(path.read_text())
     except ValueError as error:
         raise ModelError(f"{path}: {error}.", hint="Restore the file that came with the weights.") from error
-    unknown = sorted(set(table) - {f.name for f in fields(CompactConfig)})
-    if unknown:
-        raise ModelError(f"{path}: unknown settings {', '.join(unknown)}.", hint="It belongs to another version.")
+    refuse_unknown(table, CompactConfig, f"{path}: unknown settings", ModelError, hint="It belongs to another version.")
     table["flow_widths"] = tuple(table.get("flow_widths", CompactConfig().flow_widths))
     return CompactConfig(**table)

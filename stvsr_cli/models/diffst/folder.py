@@ -8,11 +8,9 @@ vae/                    config.json and weights
 The last two may also lie in a folder `base/`.
 """
 
-import inspect
 import json
-import logging
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,8 @@ from stvsr_cli.models.diffst.config import DiffSTConfig
 from stvsr_cli.models.diffst.network import DiffSTNetwork, fill_positions
 from stvsr_cli.models.layers.checkpoint import check_names, load_strict, read_config, read_tensors
 from stvsr_cli.models.layers.lora import merge
+from stvsr_cli.models.layers.settings import refuse_unknown, those_known
 from stvsr_cli.runtime.parts import replacing, write_whole
-
-logger = logging.getLogger(__name__)
 
 CONFIG_FILE, WEIGHTS_FILE = "diffst.json", "diffst.safetensors"
 BASE_WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -86,9 +83,7 @@ def read_vae(folder: Path, device: torch.device, dtype: torch.dtype) -> Autoenco
 def read_own_config(path: Path) -> DiffSTConfig:
     """Return the sizes in a file. Raises ModelError if it is absent or has settings of another version."""
     table = read_config(path)
-    unknown = sorted(set(table) - {field.name for field in fields(DiffSTConfig)})
-    if unknown:
-        raise ModelError(f"{path}: unknown settings {', '.join(unknown)}.", hint="It belongs to another version.")
+    refuse_unknown(table, DiffSTConfig, f"{path}: unknown settings", ModelError, hint="It belongs to another version.")
     settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in table.items()}
     try:
         return DiffSTConfig(**settings)
@@ -162,13 +157,8 @@ def _meta_transformer(folder: Path) -> WanTransformer3DModel:
 
 def _built(cls: Any, folder: Path) -> Any:
     """Return one of diffusers' models as its `config.json` describes it."""
-    table = read_config(folder / "config.json")
-    known = inspect.signature(cls.__init__).parameters
-    unknown = [name for name in table if name not in known and not name.startswith("_")]
-    if unknown:
-        logger.warning("%s: settings unknown to this version of diffusers are not used: %s", folder, ", ".join(unknown))
     try:
-        return cls(**{name: value for name, value in table.items() if name in known})
+        return cls(**those_known(read_config(folder / "config.json"), cls, folder))
     except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
         raise ModelError(f"{folder / 'config.json'} does not describe a {cls.__name__}: {error}") from error
 

@@ -1,7 +1,5 @@
 """The published folder: `transformer/ vae/ scheduler/ prompt_embeddings/`, read strictly, and written."""
 
-import inspect
-import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,11 +19,10 @@ from stvsr_cli.models.layers.checkpoint import (
     save_tensors,
     write_config,
 )
+from stvsr_cli.models.layers.settings import those_known
 from stvsr_cli.models.osdenhancer.adapters import ADAPTER_RANK
 from stvsr_cli.models.osdenhancer.decoder import BidirectionalAutoencoder
 from stvsr_cli.models.osdenhancer.transformer import ResidualGatedTransformer
-
-logger = logging.getLogger(__name__)
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -83,7 +80,9 @@ def load_vae(folder: Path, device: torch.device, dtype: torch.dtype) -> Bidirect
 
 def load_scheduler(folder: Path) -> CogVideoXDPMScheduler:
     """Return the noise schedule of a folder with `scheduler_config.json`. Raises ModelError if it is absent."""
-    return CogVideoXDPMScheduler(**_known(CogVideoXDPMScheduler, read_config(folder / "scheduler_config.json"), folder))
+    return CogVideoXDPMScheduler(
+        **those_known(read_config(folder / "scheduler_config.json"), CogVideoXDPMScheduler, folder)
+    )
 
 
 def load_prompt(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -151,16 +150,7 @@ def _under_base_layer(name: str, layers: set[str]) -> str:
 
 
 def _config(folder: Path, base: type) -> dict[str, Any]:
-    return _known(base, read_config(folder / "config.json"), folder)
-
-
-def _known(base: type, config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the settings that a diffusers class knows; the others are named in a warning."""
-    known = inspect.signature(base.__init__).parameters  # type: ignore[misc]
-    unknown = [name for name in config if name not in known and not name.startswith("_")]
-    if unknown:
-        logger.warning("%s: settings unknown to this version of diffusers are not used: %s", folder, ", ".join(unknown))
-    return {name: value for name, value in config.items() if name in known}
+    return those_known(read_config(folder / "config.json"), base, folder)
 
 
 def _build(cls: type[Built], folder: Path, config: Mapping[str, Any]) -> Built:
