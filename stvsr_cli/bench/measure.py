@@ -19,7 +19,7 @@ from stvsr_cli.engine.local import Run
 from stvsr_cli.errors import ModelError
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded
-from stvsr_cli.media.read.decode import Picture
+from stvsr_cli.media.read.decode import Picture, decode
 from stvsr_cli.media.write.packets import PacketEncoder
 from stvsr_cli.models.catalogue import find_model
 from stvsr_cli.models.contract import OneStepModel, PartedModel, Request
@@ -132,7 +132,9 @@ def measure(job: Job, config: BenchConfig, rates: Rates | None = None) -> Measur
         stages: dict[str, float] = {}
         run_fps, busy, batch = 0.0, 0.0, 1
         if config.windows:
-            stages, run_fps, busy, batch = _run(Run(job, plan, loaded, None), Path(name))
+            stages, run_fps, busy, batch = _run(
+                Run(plan, loaded, lambda: decode(info, threads=job.threads)), Path(name)
+            )
     total = sum(verbs.values())
     return Measured(
         model=job.model, weights=weights, device=what_device(device), precision=str(loaded.dtype).removeprefix("torch."),
@@ -195,7 +197,7 @@ def _verbs(model: OneStepModel, frames: Tensor, request: Request, device: torch.
 
 def _run(run: Run, folder: Path) -> tuple[dict[str, float], float, float, int]:
     """Seconds of a whole run by stage, its frames a second, the device's busy share and its batch."""
-    encoder = PacketEncoder(folder / "out.mkv", run.plan.info, run.spec, run.job.encoder)
+    encoder = PacketEncoder(folder / "out.mkv", run.plan.info, run.plan.spec, run.plan.encoder)
     spent = 0.0
 
     def encode(item: tuple[Picture, int, int]) -> None:
@@ -216,4 +218,4 @@ def _run(run: Run, folder: Path) -> tuple[dict[str, float], float, float, int]:
         encoder.close()
     total = time.perf_counter() - begin
     stages = run.stage_seconds() | {"encode": spent, "total": total}
-    return stages, run.frames_out / total, min(1.0, stages["model"] / total), run.batch
+    return stages, run.frames_out / total, min(1.0, stages["model"] / total), run.plan.batch

@@ -9,26 +9,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stvsr_cli.color.convert import output_color
 from stvsr_cli.color.planes import PlaneFormat
 from stvsr_cli.engine.handover import FLOAT_BYTES, Handover, Sent, handover_of
 from stvsr_cli.engine.lanes import Lanes, Mark, lanes_of
 from stvsr_cli.engine.stitch import Runner, upscale_shot
 from stvsr_cli.job.cutter import Point
-from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import Plan
-from stvsr_cli.job.record import record_of
 from stvsr_cli.job.report import Loaded, Progress, Report
 from stvsr_cli.job.timeline import Slot, slots
-from stvsr_cli.media.read.decode import Frame, Picture, decode
+from stvsr_cli.media.read.decode import Frame, Picture
 from stvsr_cli.media.read.picture import Beside
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.read.shots import mark_cuts, shots
 from stvsr_cli.media.read.steady import steady
 from stvsr_cli.media.write.encode import Output
-from stvsr_cli.media.write.mux import OutputSpec
-from stvsr_cli.models.contract import Request
-from stvsr_cli.models.fit.device import auto_batch, peak_bytes, usable_bytes
+from stvsr_cli.models.fit.device import peak_bytes, usable_bytes
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.workers import Ahead, Worker
 
@@ -52,22 +47,19 @@ class _Slotted:
 
 @dataclass(slots=True)
 class Run:
-    """The state of one job while it runs."""
+    """The state of one plan while it is carried out."""
 
-    job: Job
     plan: Plan
     loaded: Loaded
-    progress: Callable[[Progress], None] | None
-    source: Callable[[], Iterator[Frame]] | None = None
-    """Where frames come from, if not from the file that the plan describes."""
+    source: Callable[[], Iterator[Frame]]
+    """Where frames come from."""
+    progress: Callable[[Progress], None] | None = None
     is_marked: bool = False
     """Whether the source's frames say already where shots begin."""
     frames_in: int = 0
     frames_out: int = 0
     num_shots: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "wait": 0.0, "convert": 0.0})
-    batch: int = field(init=False)
-    """Windows, or tiles, that are taken together, decided once."""
     _begin: float = field(default_factory=time.perf_counter)
     _point: Point = field(default_factory=Point)
     _before: int = 0
@@ -77,27 +69,26 @@ class Run:
     _runner: Runner = field(init=False)
 
     def __post_init__(self) -> None:
-        job, plan, model = self.job, self.plan, self.loaded.model
-        self.batch = job.batch or auto_batch(plan.memory, self.loaded.device, plan.waiting)
+        plan, spec = self.plan, self.plan.spec
         self._lanes = lanes_of(self.loaded.device)
-        color = output_color(plan.info, plan.pix_fmt)
-        form = PlaneFormat(width=plan.width, height=plan.height, pix_fmt=plan.pix_fmt, color=color)
+        form = PlaneFormat(width=spec.width, height=spec.height, pix_fmt=spec.pix_fmt, color=spec.color)
         self._handover = handover_of(form, self._lanes)
-        detail = model.traits.detail if job.detail is None else job.detail
-        request = Request(fps_factor=job.fps_factor, detail=detail, seed=job.seed)
-        self._runner = Runner(model, request, plan.tile, self.batch, lanes=self._lanes)
+        self._runner = Runner(self.loaded.model, plan.request, plan.tile, plan.batch, lanes=self._lanes)
 
     def remember(self, pinned: Mapping[str, int], pin: Callable[..., None]) -> None:
         """Begin with what an earlier run had to do with, and write down what a later one must do alike.
 
-        pinned: what `pin` was told before; empty for a new run. The job and the plan have its tile and batch already.
+        pinned: what `pin` was told before; empty for a new run. The plan has its tile and batch already.
         pin: told the tile and the batch, and what goes into a call of the model; again when memory has run out.
         """
         runner = self._runner
-        runner.batch, runner.longest = min(self.batch, pinned.get("call", self.batch)), pinned.get("longest", 0)
+        runner.batch, runner.longest = (
+            min(self.plan.batch, pinned.get("call", self.plan.batch)),
+            pinned.get("longest", 0),
+        )
 
         def write_down(runner: Runner) -> None:
-            pin(tile=runner.tile.size_px, batch=self.batch, call=runner.batch, longest=runner.longest)
+            pin(tile=runner.tile.size_px, batch=self.plan.batch, call=runner.batch, longest=runner.longest)
 
         runner.gave_way = write_down
         write_down(runner)
@@ -107,22 +98,6 @@ class Run:
         self._point = point
         self.frames_in, self.num_shots = point.context, point.num_shots
         self.frames_out = self._before = frames_out
-
-    @property
-    def spec(self) -> OutputSpec:
-        """The output's video stream."""
-        planned, job = self.plan, self.job
-        return OutputSpec(
-            width=planned.width,
-            height=planned.height,
-            pix_fmt=planned.pix_fmt,
-            time_base=planned.time_base,
-            rate=planned.rate,
-            color=output_color(planned.info, planned.pix_fmt),
-            start=planned.start or 0 * planned.time_base,
-            end=planned.end,
-            record=record_of(job, self.loaded, tile_px=planned.tile.size_px) if job.record else None,
-        )
 
     def report(self, output: VideoInfo, begin: float) -> Report:
         """What the run came to. begin: when it began, by `time.perf_counter`."""
@@ -160,7 +135,7 @@ class Run:
             self.seconds["convert"] += time.perf_counter() - begin
             write(picture, item.slot, item.shot)
 
-        waiting = self._queue_frames(per_input=self.job.fps_factor, frame_bytes=self._handover.frame_bytes)
+        waiting = self._queue_frames(per_input=self.plan.request.fps_factor, frame_bytes=self._handover.frame_bytes)
         converter: Worker[_Slotted] = Worker(convert, "convert", waiting)
         try:
             for number, shot in enumerate(shots(frames)):
@@ -189,7 +164,7 @@ class Run:
         Then each stage has work while another is at a whole group.
         """
         windows = self.plan.windows
-        wanted = per_input * (self.batch * (windows.size - windows.overlap) + windows.overlap)
+        wanted = per_input * (self.plan.batch * (windows.size - windows.overlap) + windows.overlap)
         usable = usable_bytes(torch.device("cpu"))
         if usable is not None:
             taken = self.plan.memory if self.loaded.device.type == "cpu" else 0
@@ -198,14 +173,10 @@ class Run:
 
     def _decoded(self) -> Generator[tuple[Frame, tuple[Tensor, Mark]], None, None]:
         """Frames with their pixels as a tensor [3, h, w] in [0, 1] on the device, and when it is there."""
-        job, planned = self.job, self.plan
-        if self.source is not None:
-            frames = self.source()
-        else:
-            frames = decode(planned.info, start=planned.start, end=planned.end, threads=job.threads)
+        planned, frames = self.plan, self.source()
         if planned.steady is not None:
             frames = steady(frames, planned.info, planned.steady, planned.start)
-        marked = iter(frames) if self.is_marked else mark_cuts(frames, mode=job.cuts)
+        marked = iter(frames) if self.is_marked else mark_cuts(frames, mode=planned.cuts)
         while True:
             begin = time.perf_counter()
             with watchdog.busy("read"):
@@ -223,7 +194,7 @@ class Run:
 
         first: index of the shot's first frame, where that is not the first to come.
         """
-        factor = self.job.fps_factor
+        factor = self.plan.request.fps_factor
         waiting: deque[tuple[tuple[int, int, int], Beside | None]] = deque()
 
         def tensors() -> Iterator[Tensor]:

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 
+from stvsr_cli.color.convert import output_color
 from stvsr_cli.errors import UsageError
-from stvsr_cli.job.job import Job
+from stvsr_cli.job.job import Cuts, Job
 from stvsr_cli.job.windows import TileConfig, WindowConfig, num_windows, tiles
 from stvsr_cli.media.read.part import snapped
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.write.choice import fitted, steady_rate
 from stvsr_cli.media.write.encode import choose_pix_fmt
+from stvsr_cli.media.write.mux import OutputSpec
 from stvsr_cli.media.write.settings import EncoderConfig
-from stvsr_cli.models.contract import OneStepModel
+from stvsr_cli.models.contract import OneStepModel, Request
 from stvsr_cli.models.fit.memory import MemoryPlan, plan_memory
 
 SMALLEST_TILE_PX = 128
@@ -24,19 +26,20 @@ class Plan:
     """What a job comes to on its input."""
 
     info: VideoInfo
+    spec: OutputSpec
+    """The output's video stream."""
+    encoder: EncoderConfig
+    """How it is encoded, with what the job left open."""
+    request: Request
+    """What is asked of the model for each window."""
     start: Fraction | None
     """Seconds from the input's start at which the output begins, where a frame does; None: at the first frame."""
     end: Fraction | None
     """Seconds from the input's start at which the output ends; None: with the last frame."""
     steady: Fraction | None
     """Constant rate at which input frames are taken, for outputs that can have no other; None: as they come."""
-    encoder: EncoderConfig
-    """How the video is encoded, with what the job left open."""
-    width: int
-    height: int
-    pix_fmt: str
-    time_base: Fraction
-    rate: Fraction
+    cuts: Cuts
+    """What is taken for a cut: see `Job`."""
     num_frames: int | None
     """Frames expected in the output; None where the input does not say."""
     windows: WindowConfig
@@ -51,6 +54,33 @@ class Plan:
     """Bytes that one window may take; None where that is not known."""
     waiting: int
     """Bytes of weights that are to be kept free for; see `device.usable_bytes`."""
+    batch: int = 1
+    """Windows, or tiles, that are taken together."""
+
+    @property
+    def width(self) -> int:
+        """Of the output, in pixels."""
+        return self.spec.width
+
+    @property
+    def height(self) -> int:
+        """Of the output, in pixels."""
+        return self.spec.height
+
+    @property
+    def pix_fmt(self) -> str:
+        """The output's pixel format."""
+        return self.spec.pix_fmt
+
+    @property
+    def time_base(self) -> Fraction:
+        """In ticks of which the output's times are whole numbers."""
+        return self.spec.time_base
+
+    @property
+    def rate(self) -> Fraction:
+        """The output's average frame rate."""
+        return self.spec.rate
 
 
 def output_size(info: VideoInfo, job: Job) -> tuple[int, int]:
@@ -93,26 +123,25 @@ def make_plan(
     overlap = job.overlap if job.overlap is not None else min(traits.overlap, max(1, size - 1))
     windows = WindowConfig(size=max(size, 2) if job.window is None else size, overlap=overlap)
     tile = _tile(job, info, model, windows, usable_bytes)
-    width, height = output_size(info, job)
     start, end = snapped(info, job.start, job.end)
     count = _num_frames(start, end, info)
     encoder = fitted(job.encoder, job.output)
-    rate = steady_rate(info, job.output, job.fps_factor)
-    if rate is not None and count is not None:
-        count = round(count / info.average_rate * rate)
+    steady = steady_rate(info, job.output, job.fps_factor)
+    if steady is not None and count is not None:
+        count = round(count / info.average_rate * steady)
     shape = tiles(info.height, info.width, tile)[0]
     needs = plan_memory(model, windows.size, shape.height, shape.width, job.fps_factor, offload=offload)
     return Plan(
         info=info,
+        spec=_spec(job, info, choose_pix_fmt(encoder, info), steady, (start, end)),
+        encoder=encoder,
+        request=Request(
+            fps_factor=job.fps_factor, detail=traits.detail if job.detail is None else job.detail, seed=job.seed
+        ),
         start=start,
         end=end,
-        steady=rate,
-        encoder=encoder,
-        width=width,
-        height=height,
-        pix_fmt=choose_pix_fmt(encoder, info),
-        time_base=(info.time_base if rate is None else 1 / rate) / job.fps_factor,
-        rate=(rate or info.average_rate) * job.fps_factor,
+        steady=steady,
+        cuts=job.cuts,
         num_frames=None if count is None else count * job.fps_factor,
         windows=windows,
         num_windows=None if count is None else num_windows(count, windows),
@@ -122,6 +151,27 @@ def make_plan(
         needs=needs,
         usable=usable_bytes,
         waiting=waiting,
+    )
+
+
+def _spec(
+    job: Job,
+    info: VideoInfo,
+    pix_fmt: str,
+    steady: Fraction | None,
+    part: tuple[Fraction | None, Fraction | None],
+) -> OutputSpec:
+    width, height = output_size(info, job)
+    time_base = (info.time_base if steady is None else 1 / steady) / job.fps_factor
+    return OutputSpec(
+        width=width,
+        height=height,
+        pix_fmt=pix_fmt,
+        time_base=time_base,
+        rate=(steady or info.average_rate) * job.fps_factor,
+        color=output_color(info, pix_fmt),
+        start=part[0] or 0 * time_base,
+        end=part[1],
     )
 
 

@@ -16,12 +16,13 @@ from stvsr_cli.durable.journal import Journal, settle
 from stvsr_cli.durable.manifest import file_identity
 from stvsr_cli.durable.segments import is_whole
 from stvsr_cli.engine.ray.cluster import RayConfig, workers_of
-from stvsr_cli.engine.ray.pieces import Made, Piece, Planned, Tools
+from stvsr_cli.engine.ray.pieces import Made, Piece, Tools
 from stvsr_cli.engine.ray.pool import Pool, Seat, Task, batch_of
 from stvsr_cli.errors import Interrupted, OutputError, UsageError
 from stvsr_cli.job.cutter import Cutter, Totals
 from stvsr_cli.job.disk import check_space, warn_of_limits
 from stvsr_cli.job.job import Job
+from stvsr_cli.job.plan import Plan
 from stvsr_cli.job.report import Progress, Report
 from stvsr_cli.job.stretches import Stretch, Stretches
 from stvsr_cli.media.images import is_image
@@ -173,14 +174,14 @@ class Film:
             planned = pool.submit(FIRST, lambda seat, _: seat.actor.plan.remote(job, info)).future.result().planned
             if planned is None:
                 raise ValueError("a worker has made no plan")
-            check_space(job, planned.plan, journal=journal.folder)
-            warn_of_limits(job, planned.plan)
-            pinned = {"tile": planned.plan.tile.size_px, "batch": planned.batch, "call": planned.batch, "longest": 0}
+            check_space(job, planned, journal=journal.folder)
+            warn_of_limits(job, planned)
+            pinned = {"tile": planned.tile.size_px, "batch": planned.batch, "call": planned.batch, "longest": 0}
             journal.pin(**(pinned | journal.pinned))
-            like = (job.output, planned.plan.info, planned.spec, job.encoder)
+            like = (job.output, planned.info, planned.spec, job.encoder)
             with OutputFile(*like, overwrite=job.overwrite, part=journal.part) as out:
                 totals = journal.totals or self._made(_resolved(job), planned, journal)
-                self._tell("finish", totals.frames_out, planned.plan.num_frames)
+                self._tell("finish", totals.frames_out, planned.num_frames)
                 journal.join_into(out)
         return Report(
             output=probe(job.output),
@@ -189,20 +190,20 @@ class Film:
             **asdict(totals),
         )
 
-    def _made(self, job: Job, planned: Planned, journal: Journal) -> Totals:
+    def _made(self, job: Job, planned: Plan, journal: Journal) -> Totals:
         """Make all stretches that the journal does not hold yet."""
-        cutter = Cutter(windows=planned.plan.windows, batch=planned.batch, num_frames=job.segment_frames)
+        cutter = Cutter(windows=planned.windows, batch=planned.batch, num_frames=job.segment_frames)
         stretches = Stretches(cutter, job.fps_factor)
         known: list[Moment] = []
         self._before = journal.frames_out
-        part = replace(job, start=planned.plan.start, end=planned.plan.end)
-        scan = Scan(part, planned.plan.info, stretches, known)
+        part = replace(job, start=planned.start, end=planned.end)
+        scan = Scan(part, planned.info, stretches, known)
         try:
             while not (scan.is_done and not self._tasks):
                 for stretch in scan.found():
                     if stretch.number not in journal.finished:
                         self._submit(job, planned, journal, stretch, known)
-                self._tell("upscale", journal.frames_out, planned.plan.num_frames)
+                self._tell("upscale", journal.frames_out, planned.num_frames)
                 if self._heed_stop():
                     scan.end()
                 self._accept(journal)
@@ -221,9 +222,9 @@ class Film:
         self._seconds["decode"] = scan.seconds
         return stretches.totals
 
-    def _submit(self, job: Job, planned: Planned, journal: Journal, stretch: Stretch, known: list[Moment]) -> None:
+    def _submit(self, job: Job, planned: Plan, journal: Journal, stretch: Stretch, known: list[Moment]) -> None:
         needed = tuple(known[stretch.begin.context : stretch.seen])
-        info = planned.plan.info
+        info = planned.info
 
         def send(seat: Seat, task: Task) -> Any:
             shares = self.crew.share(seat, job, self._identity)

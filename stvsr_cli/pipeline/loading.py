@@ -1,16 +1,18 @@
 """The model of a job, and the job's plan on it."""
 
 import time
+from dataclasses import replace
 
 import torch
 
 from stvsr_cli.durable.manifest import fingerprint
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import Plan, make_plan
+from stvsr_cli.job.record import record_of
 from stvsr_cli.job.report import Loaded
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.models.catalogue import find_model
-from stvsr_cli.models.fit.device import pick_device, pick_precision, pick_threads, usable_bytes
+from stvsr_cli.models.fit.device import auto_batch, pick_device, pick_precision, pick_threads, usable_bytes
 from stvsr_cli.models.fit.fit import offload_on, waiting_bytes
 from stvsr_cli.models.registry import check_options, load_model
 from stvsr_cli.weights.places import find_complete, find_weights, hashes, verify
@@ -43,8 +45,11 @@ def load(job: Job) -> Loaded:
 
 
 def plan_on(job: Job, info: VideoInfo, loaded: Loaded) -> Plan:
-    """Plan a job on its input, for the device that the model is on. Raises UsageError for what cannot be done."""
+    """Plan a job on its input, for the model and the device that it is on. Raises UsageError for what cannot be done."""
     offload = offload_on(job.fit, loaded.device)
     waiting = waiting_bytes(loaded.model, job.fit, loaded.device)
     room = usable_bytes(loaded.device, waiting)
-    return make_plan(job, info, loaded.model, room, offload=offload, waiting=waiting)
+    plan = make_plan(job, info, loaded.model, room, offload=offload, waiting=waiting)
+    batch = job.batch or auto_batch(plan.memory, loaded.device, waiting)
+    record = record_of(job, loaded, tile_px=plan.tile.size_px) if job.record else None
+    return replace(plan, batch=batch, spec=replace(plan.spec, record=record))

@@ -5,6 +5,7 @@ What is wrong with input and output is said before PyTorch is imported, which ta
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -50,6 +51,7 @@ def upscale(
     allows. Raises StvsrError of the kind that fits; a video file then does not exist. Raises `media.pipes.PipeClosed`
     if the reader of standard output has gone.
     """
+    begin = time.perf_counter()
     with Watch(job.stall_timeout_s, hint=_stall_hint(job), last_resort=last_resort):
         if job.resume == "auto" and (done := settle(job.output)) is not None:
             logger.info("%s was finished already", job.output)
@@ -61,7 +63,7 @@ def upscale(
             from stvsr_cli.pipeline.work import work
 
             model = load(job) if loaded is None else loaded if isinstance(loaded, Loaded) else loaded()
-            return work(job, source, sink, model, progress=progress, stop=stop)
+            return work(job, source, sink, model, begin=begin, progress=progress, stop=stop)
 
 
 def plan(job: Job, *, loaded: Loaded | None = None) -> "tuple[Job, Plan, Loaded]":

@@ -1,7 +1,6 @@
 """An open job's frames through the model, with a journal or without one."""
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import astuple, replace
@@ -35,21 +34,24 @@ def work(
     sink: Sink,
     loaded: Loaded,
     *,
+    begin: float,
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Report:
-    """Bring all frames from a source to a sink; arguments as of `pipeline.upscale`."""
-    begin = time.perf_counter()
+    """Bring all frames from a source to a sink.
+
+    begin: when the job began, by `time.perf_counter`. Other arguments as of `pipeline.upscale`.
+    """
     with _journal(job, source, sink, loaded) as journal:
         if journal is not None:
             job = replace(job, tile=journal.pinned.get("tile", job.tile), batch=journal.pinned.get("batch", job.batch))
         plan = plan_on(job, source.info, loaded)
         check_space(job, plan, journal=None if journal is None else journal.folder)
         warn_of_limits(job, plan)
-        run = Run(job, plan, loaded, progress, source.frames)
+        run = Run(plan, loaded, source.frames, progress)
         if journal is not None:
             run.remember(journal.pinned, journal.pin)
-        with sink.open(source.info, run.spec, journal) as out:
+        with sink.open(source.info, plan.spec, journal) as out:
             if journal is None:
                 run.through(out)
             else:
@@ -77,9 +79,9 @@ def _record(
 ) -> None:
     """Make the segments that the journal does not have yet, and put all together."""
     if journal.totals is None:
-        cutter = Cutter(windows=run.plan.windows, batch=run.batch, num_frames=job.segment_frames)
+        cutter = Cutter(windows=run.plan.windows, batch=run.plan.batch, num_frames=job.segment_frames)
         run.go_on(journal.point, journal.frames_out)
-        new_writer = sink.segments(out, source.info, run.spec)
+        new_writer = sink.segments(out, source.info, run.plan.spec)
         with Recorder(journal, cutter, new_writer, stop) as recorder:
             run.into(recorder.write)
         journal.complete(Totals(frames_in=run.frames_in, frames_out=run.frames_out, num_shots=run.num_shots))

@@ -44,7 +44,7 @@ def run_of(source, *, model=None, height=32, width=48, device=CPU, dtype=torch.f
                    color=COLOR, time_base=Fraction(1, 25), average_rate=Fraction(25), rotation=0)  # fmt: skip
     job = Job(**{"input": BUNNY, "output": Path("none.mkv"), "model": "linear", "cuts": "ignore"} | changes)
     loaded = Loaded(model or linear.load(device), device, dtype, 0.0)
-    return Run(job, plan_on(job, info, loaded), loaded, None, source)
+    return Run(plan_on(job, info, loaded), loaded, source)
 
 
 def made_by(run):

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from stvsr_cli.bench.random_models import build
-from stvsr_cli.engine import local
 from stvsr_cli.engine.stitch import Runner, upscale_shot
 from stvsr_cli.job.windows import TileConfig, WindowConfig
 from stvsr_cli.models import linear
 from stvsr_cli.models.contract import Request
+from stvsr_cli.pipeline import loading
 from tests.engine.runs import frames, made_by, run_of
 
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ class Shrinking:
 
     def __init__(self, monkeypatch, free):
         self.free, self.looks = free, 0
-        monkeypatch.setattr(local, "auto_batch", self.batch)
+        monkeypatch.setattr(loading, "auto_batch", self.batch)
 
     def batch(self, window_bytes, device, waiting=0):
         self.looks += 1
@@ -152,7 +152,7 @@ def test_the_batch_is_decided_once_a_run(monkeypatch):
     run = run_of(source, model=model, height=SIDE, width=SIDE, **SHOTS)
     made = made_by(run)
     assert run.num_shots == len(CUTS) + 1 and len(made) == 80
-    assert memory.looks == 1 and run.batch == 8
+    assert memory.looks == 1 and run.plan.batch == 8
     assert max(shape[0] for shape in model.calls[-3:]) > 1  # the last shot still in one call
 
 
@@ -204,5 +204,5 @@ def test_a_run_that_goes_on_begins_with_what_fitted():
     run = run_of(source, model=model, height=SIDE, width=SIDE, batch=4, tile=64, **SHOTS)
     run.remember(pinned, lambda **_: None)
     made_by(run)
-    assert model.failures == 0 and run.batch == 4
+    assert model.failures == 0 and run.plan.batch == 4
     assert {shape[:2] for shape in model.calls} == {(1, 2)}

@@ -81,7 +81,7 @@ def test_what_an_earlier_run_left_counts_as_had(tmp_path, monkeypatch):
 
 def test_the_dry_run_says_how_much(tmp_path, monkeypatch):
     source = clip(tmp_path / "in.mp4")
-    monkeypatch.setattr("stvsr_cli.cli.dry_run.shutil.disk_usage", lambda folder: Usage(10**12, 0, 3 * 2**30))
+    with_free(monkeypatch, 3 * 2**30)
     arguments = ["upscale", str(source), str(tmp_path / "out.mp4"), "--model", "linear", "--dry-run"]
     lines = CliRunner().invoke(app, arguments).stdout.splitlines()
     (line,) = [line for line in lines if line.startswith("disk")]

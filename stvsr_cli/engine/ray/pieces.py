@@ -13,7 +13,6 @@ from stvsr_cli.job.report import Loaded, Report
 from stvsr_cli.job.stretches import Stretch
 from stvsr_cli.media.read.moments import Moment
 from stvsr_cli.media.read.probe import VideoInfo
-from stvsr_cli.media.write.mux import OutputSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,20 +45,11 @@ class Facts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
-    """A plan made where the model is."""
-
-    plan: Plan
-    spec: OutputSpec
-    batch: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
     """A stretch of a video, to be made into a segment."""
 
     job: Job
-    planned: Planned
+    planned: Plan
     stretch: Stretch
     call: int
     """Windows per model call here: the plan's batch, or fewer where memory is short."""
@@ -75,7 +65,7 @@ class Piece:
 class Made:
     """A plan, a segment, or a whole file."""
 
-    planned: Planned | None = None
+    planned: Plan | None = None
     segment: Segment | None = None
     report: Report | None = None
     data: bytes | None = None

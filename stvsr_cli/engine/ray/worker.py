@@ -18,7 +18,7 @@ from stvsr_cli import __version__
 from stvsr_cli.durable.manifest import file_identity
 from stvsr_cli.durable.segments import Segment, SegmentWriter
 from stvsr_cli.engine.local import Run
-from stvsr_cli.engine.ray.pieces import Facts, Made, Outcome, Piece, Planned, Tools
+from stvsr_cli.engine.ray.pieces import Facts, Made, Outcome, Piece, Tools
 from stvsr_cli.errors import DeviceError, StvsrError
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded, Progress
@@ -80,9 +80,7 @@ class Worker:
             loaded = self._loaded()
             if loaded.device.type == "cuda":
                 torch.cuda.empty_cache()  # what earlier pieces have left is free
-            planned = self._tools.plan(job, info, loaded)
-            run = Run(job, planned, loaded, None)
-            return Made(planned=Planned(plan=planned, spec=run.spec, batch=run.batch))
+            return Made(planned=self._tools.plan(job, info, loaded))
 
         return self._outcome(made)
 
@@ -111,7 +109,7 @@ class Worker:
                 except Differs as difference:
                     return Outcome(differs=str(difference))
                 data = None if piece.folder else (folder / segment.name).read_bytes()
-            info = piece.planned.plan.info
+            info = piece.planned.info
             report = run.report(info, time.perf_counter())
             seconds = {name: spent for name, spent in report.seconds.items() if name not in ("load", "total")}
             return Made(segment=segment, data=data, seconds=seconds, peak_bytes=report.peak_bytes)
@@ -126,7 +124,7 @@ class Worker:
         Raises Differs where a clip, which is not the whole video, does not do.
         """
         file = None if clip is None else ClipFile(clip, head)
-        for seek in seeks(piece.planned.plan.info, piece.moments[0].pts) if clip is None else clip.seeks:
+        for seek in seeks(piece.planned.info, piece.moments[0].pts) if clip is None else clip.seeks:
             try:
                 return self._segment(piece, folder, seek, file)
             except Differs as difference:
@@ -173,7 +171,7 @@ class Worker:
 
         seek: moment to read the input from; None: its start. file: what to read in place of it. Raises Differs.
         """
-        job, plan, stretch = piece.job, piece.planned.plan, piece.stretch
+        job, plan, stretch = piece.job, piece.planned, piece.stretch
         known, first = piece.moments, stretch.begin.context
 
         def source() -> Iterator[Frame]:
@@ -183,12 +181,11 @@ class Worker:
                 )
             return stretch_frames(plan.info, known, first, threads=job.threads, seek=seek, file=file)
 
-        job = replace(job, batch=piece.planned.batch)
-        run = Run(job, plan, self._loaded(), None, source, is_marked=True)
+        run = Run(plan, self._loaded(), source, is_marked=True)
         run.remember({"call": piece.call, "longest": piece.longest}, _gives_way_from(piece))
         run.go_on(stretch.begin, 0)
         path = folder / f"{stretch.number:06d}.{secrets.token_hex(4)}.segment"
-        writer = SegmentWriter(path, job.output, plan.info, piece.planned.spec, job.encoder)
+        writer = SegmentWriter(path, job.output, plan.info, plan.spec, job.encoder)
 
         def encode(item: tuple[Picture, Slot]) -> None:
             picture, slot = item
