@@ -17,7 +17,10 @@ from stvsr_cli.job.job import IMAGE_FORMATS, Job
 from stvsr_cli.job.report import Loaded, Progress, Report
 from stvsr_cli.media.images import is_image
 from stvsr_cli.media.pipes import PIPE, is_pipe
-from stvsr_cli.media.read.probe import probe
+from stvsr_cli.media.read.probe import VideoInfo, probe
+from stvsr_cli.media.write.choice import assert_encodes, on_card
+from stvsr_cli.media.write.encoders import has_card
+from stvsr_cli.media.write.settings import INSTEAD
 from stvsr_cli.pipeline.sinks import Sink, choose_sink, is_y4m
 from stvsr_cli.pipeline.sources import (
     Source,
@@ -85,7 +88,26 @@ def _opened(job: Job, *, reserve: bool = True) -> Iterator[tuple[Job, Source, Si
         made = sink.target
         if is_single(job.input) and is_single(made):
             job = replace(job, fps_factor=1)
-        yield replace(job, output=made, encoder=sink.encoder(source.info)), source, sink
+        job = replace(job, output=made, encoder=sink.encoder(source.info))
+        yield _with_encoder(job, source.info), source, sink
+
+
+def _with_encoder(job: Job, info: VideoInfo) -> Job:
+    """The job with its encoder chosen, and opened once, so that what it does not take is said now.
+
+    Raises OutputError or UsageError.
+    """
+    if job.encoder.codec == "rawvideo":  # frames that are encoded in no video
+        return job
+    size, rate = (info.width, info.height), info.average_rate * job.fps_factor
+    if job.encoder.codec in INSTEAD or has_card(job.device):  # a card takes frames up to some size
+        from stvsr_cli.job.plan import output_size
+
+        size = output_size(info, job)
+        if has_card(job.device):
+            job = replace(job, encoder=on_card(job.encoder, job.output, info, size, rate))
+    assert_encodes(job.encoder, job.output, info, size, rate)
+    return job
 
 
 def _stall_hint(job: Job) -> str:

@@ -159,6 +159,22 @@ def test_options_of_other_models_are_refused(tmp_path, changes):
         upscale(job_of(source, tmp_path / "out.mp4", **changes))
 
 
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        (EncoderConfig(codec="ffv1", crf=10), "ffv1 does not use --crf 10"),
+        (EncoderConfig(codec="libx264", crf=60), "--crf 60 must lie in"),
+        (EncoderConfig(codec="libx264", options=(("nonsense", "1"),)), "does not use nonsense=1"),
+        (EncoderConfig(codec="libx264", preset="bogus"), "preset"),
+    ],
+)
+def test_what_an_encoder_does_not_use_is_refused_before_the_model_is_loaded(tmp_path, encoder, said):
+    source = make_video(tmp_path / "in.mp4", moving(2))
+    with pytest.raises((UsageError, OutputError), match=said):
+        upscale(job_of(source, tmp_path / "out.mkv", model="no such model", encoder=encoder))
+    assert not (tmp_path / "out.mkv").exists()
+
+
 def test_ten_bit_stays_ten_bit(tmp_path):
     source = make_video(tmp_path / "in.mkv", moving(3), pix_fmt="yuv420p10le", codec="ffv1")
     report = upscale(job_of(source, tmp_path / "out.mkv"))

@@ -9,8 +9,9 @@ from pathlib import Path
 import av
 
 from stvsr_cli.media.read.probe import VideoInfo
-from stvsr_cli.media.write.encode import PALETTE, find_encoder
-from stvsr_cli.media.write.settings import AUTO, DEFAULT_CODEC, EncoderConfig
+from stvsr_cli.media.write.encode import PALETTE, choose_pix_fmt, encoder_format, encoder_options, find_encoder
+from stvsr_cli.media.write.encoders import assert_opens, hardware_choice
+from stvsr_cli.media.write.settings import AUTO, DEFAULT_CODEC, INSTEAD, EncoderConfig
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ EFFORT = {
     "libvpx-vp9": ("cpu-used", (8, 7, 6, 5, 4, 2, 1, 1, 0, 0)),
     "libvpx": ("cpu-used", (8, 7, 6, 5, 4, 2, 1, 1, 0, 0)),
     "libaom-av1": ("cpu-used", (8, 8, 7, 6, 5, 4, 3, 2, 1, 0)),
+    **dict.fromkeys(INSTEAD, ("preset", (1, 1, 1, 2, 3, 4, 5, 6, 7, 7))),
     "libsvtav1": ("preset", (12, 11, 10, 9, 8, 6, 5, 4, 3, 2)),
 }
 """Encoders that count their presets: the option, and its value for each of `PRESETS`."""
@@ -51,7 +53,7 @@ def fitted(config: EncoderConfig, target: Path) -> EncoderConfig:
     if codec in EFFORT and (preset in PRESETS or (preset is None and codec.startswith("libvpx"))):
         key, values = EFFORT[codec]
         value = values[PRESETS.index(preset or "medium")]
-        options.setdefault(key, str(value))
+        options.setdefault(key, f"p{value}" if codec in INSTEAD else str(value))
         if codec.startswith("libvpx"):
             options.setdefault("deadline", "realtime" if value > REAL_TIME else "good")
             options.setdefault("row-mt", "1")
@@ -62,6 +64,33 @@ def fitted(config: EncoderConfig, target: Path) -> EncoderConfig:
     if suffix in CONSTANT_RATE and codec in ("libx264", "libx265"):
         options.setdefault("bf", "0")  # players of AVI show frames in the order in which they are stored
     return replace(config, codec=codec, preset=preset, options=tuple(options.items()))
+
+
+def on_card(
+    config: EncoderConfig, target: Path, info: VideoInfo, size: tuple[int, int], rate: Fraction
+) -> EncoderConfig:
+    """The configuration with a graphics card's encoder, where it is left open and the card has one; says so.
+
+    size: width and height of the output; rate: its frames a second. What was asked of a program by name stays with it.
+    """
+    if config.codec != AUTO or config.options:
+        return config
+    program = fitted(config, target).codec
+    chosen = hardware_choice(program, size, choose_pix_fmt(replace(config, codec=program), info), rate)
+    if chosen is None:
+        return config
+    logger.info("encoding on the graphics card by %s; --codec %s does without", chosen, program)
+    return replace(config, codec=chosen)
+
+
+def assert_encodes(config: EncoderConfig, target: Path, info: VideoInfo, size: tuple[int, int], rate: Fraction) -> None:
+    """Open the encoder as it will be opened for an output. size: width and height; rate: frames a second.
+
+    Raises OutputError or UsageError for what it does not take.
+    """
+    config = fitted(config, target)
+    pix_fmt = encoder_format(config.codec, choose_pix_fmt(config, info))
+    assert_opens(config.codec, encoder_options(config, info.hdr), pix_fmt, size, rate)
 
 
 @lru_cache

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 
 import av
 import av.error
@@ -19,6 +20,8 @@ FAST = {"libx264": "veryfast", "libx265": "veryfast", "libsvtav1": "10"}
 """Presets that keep up with a graphics card on a machine of many cores."""
 TRIAL_PX = (640, 360)
 """Size at which programs are tried: only their options are in question, and large pictures take memory."""
+NVIDIA = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("C:/Windows/System32/nvcuda.dll"))
+"""What is there where a driver of NVIDIA's is: Linux, WSL, Windows."""
 NO_DRIVER = ("Cannot load", "cuda_check_ret", "CUDA_ERROR", "no CUDA-capable device")
 OLD_DRIVER = ("does not support the required nvenc API version", "minimum required Nvidia driver")
 NO_ENCODER = (
@@ -76,11 +79,11 @@ def _overheard() -> Iterator[list[tuple[int, str, str]]]:
         av.logging.set_level(before)
 
 
-def _failure(codec: str, lines: list[str]) -> OutputError | UsageError:
+def _failure(codec: str, lines: list[str]) -> OutputError:
     """What to say of an encoder that does not open. lines: what FFmpeg said."""
     text = " ".join(lines)
     if codec not in INSTEAD:
-        return UsageError(
+        return OutputError(
             f"{codec} does not take these options: {_first(lines)}.", hint="Check --preset and --encoder-option."
         )
     program = INSTEAD[codec]
@@ -98,6 +101,12 @@ def _failure(codec: str, lines: list[str]) -> OutputError | UsageError:
 
 def _first(lines: list[str]) -> str:
     return next((line.rstrip(".") for line in lines if line), "it does not say why")
+
+
+@cache
+def has_card(device: str) -> bool:
+    """Whether a run on a device, by its name, has an NVIDIA card whose encoder may be asked for. Imports nothing."""
+    return device.startswith(("auto", "cuda")) and any(place.exists() for place in NVIDIA)
 
 
 def hardware_choice(container_codec: str, size: tuple[int, int], pix_fmt: str, rate: Fraction) -> str | None:

@@ -1,6 +1,7 @@
 """Encoders are tried before the work, and say in plain words what they do not take."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import av.error
@@ -8,10 +9,13 @@ import numpy as np
 import pytest
 
 from stvsr_cli.errors import OutputError, UsageError
+from stvsr_cli.media.read.probe import probe
 from stvsr_cli.media.write import encoders
-from stvsr_cli.media.write.encode import encoder_format
+from stvsr_cli.media.write.choice import fitted, on_card
+from stvsr_cli.media.write.encode import encoder_format, encoder_options
 from stvsr_cli.media.write.encoders import assert_opens, hardware_choice
-from stvsr_cli.media.write.settings import ENCODERS, INSTEAD, quality_options
+from stvsr_cli.media.write.settings import ENCODERS, INSTEAD, EncoderConfig, quality_options
+from tests.clips import BUNNY
 
 SIZE, RATE = (1920, 1080), Fraction(50)
 HERE = [name for name in ENCODERS if name not in INSTEAD and name in av.codecs_available]
@@ -56,12 +60,16 @@ def test_a_quality_beyond_the_encoders_scale_is_refused():
         ("ffv1", {"crf": "10"}, "ffv1 does not use --crf 10"),
         ("libx264", {"nonsense": "1"}, "libx264 does not use nonsense=1"),
         ("libvpx-vp9", {"b": "0", "tune-content": "film", "x264-params": "a=1"}, "does not use x264-params=a=1"),
-        ("libx264", {"preset": "bogus"}, "Error setting preset/tune bogus"),
     ],
 )
 def test_an_option_that_an_encoder_does_not_use_is_an_error(codec, options, said):
     with pytest.raises(UsageError, match=said):
         assert_opens(codec, options, "yuv420p", SIZE, RATE)
+
+
+def test_a_value_that_an_encoder_does_not_know_is_an_error():
+    with pytest.raises(OutputError, match="libx264 does not take these options: Error setting preset/tune bogus"):
+        assert_opens("libx264", {"preset": "bogus"}, "yuv420p", SIZE, RATE)
 
 
 def refusing(monkeypatch, *lines, but=()):
@@ -151,3 +159,42 @@ def test_ten_bits_go_to_a_card_as_p010_with_the_same_samples():
         row = plane.line_size // 2
         one, two = (np.frombuffer(p, np.uint16).reshape(-1, row)[:, : plane.width] for p in (plane, other))
         assert np.array_equal(one, two)
+
+
+INFO = probe(BUNNY)
+AUTO_MP4 = (Path("out.mp4"), INFO, SIZE, RATE)
+
+
+def test_what_is_left_open_goes_to_a_card_that_has_an_encoder(monkeypatch, caplog):
+    refusing(monkeypatch, "No capable devices found", but=("h264_nvenc", "av1_nvenc"))
+    with caplog.at_level("INFO", "stvsr_cli"):
+        chosen = on_card(EncoderConfig(crf=20, preset="fast"), *AUTO_MP4)
+    assert chosen == EncoderConfig(codec="h264_nvenc", crf=20, preset="fast")
+    assert "h264_nvenc; --codec libx264 does without" in caplog.text
+    options = encoder_options(fitted(chosen, Path("out.mp4")))
+    assert options["cq"] == "20" and options["preset"] == "p3"
+
+
+@pytest.mark.parametrize(
+    ("config", "target"),
+    [
+        (EncoderConfig(codec="libx264"), "out.mp4"),  # asked for by name
+        (EncoderConfig(options=(("x264-params", "ref=1"),)), "out.mp4"),  # the program's own options
+        (EncoderConfig(), "out.webm"),  # no card writes VP9
+        (EncoderConfig(pix_fmt="yuv420p10le"), "out.mp4"),  # this one's H.264 has 8 bits
+    ],
+)
+def test_what_was_asked_for_stays_with_the_program(monkeypatch, config, target):
+    refusing(monkeypatch, "No capable devices found", but=("h264_nvenc",))
+    assert on_card(config, Path(target), *AUTO_MP4[1:]) == config
+
+
+def test_a_card_is_looked_for_only_where_the_run_uses_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(encoders, "NVIDIA", (tmp_path,))
+    for name, wanted in (("auto", True), ("cuda", True), ("cuda:1", True), ("cpu", False), ("mps", False)):
+        encoders.has_card.cache_clear()
+        assert encoders.has_card(name) is wanted
+    monkeypatch.setattr(encoders, "NVIDIA", (tmp_path / "none",))
+    encoders.has_card.cache_clear()
+    assert not encoders.has_card("auto")
+    encoders.has_card.cache_clear()
