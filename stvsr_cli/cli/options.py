@@ -51,6 +51,15 @@ Deinterlace = Annotated[
     typer.Option(help="auto: where fields are found; on: everything; off: nothing.", rich_help_panel=SIZE),
 ]
 
+Repeats = Annotated[
+    jobs.Repeats,
+    typer.Option(
+        help="Frames that repeat the one before, as in animation on twos. smooth: they are made anew, so that motion "
+        "is even.",
+        rich_help_panel=SIZE,
+    ),
+]
+
 Model = Annotated[
     str, typer.Option(help="Model; see `stvsr models list`.", autocompletion=models, rich_help_panel=MODEL)
 ]

@@ -37,6 +37,7 @@ def upscale(
     end: opt.End = None,
     video_stream: opt.VideoStream = None,
     deinterlace: opt.Deinterlace = opt.DEFAULT.deinterlace,
+    repeats: opt.Repeats = opt.DEFAULT.repeats,
     model: opt.Model = opt.DEFAULT.model,
     weights: opt.Weights = None,
     device: opt.Device = opt.DEFAULT.device,
@@ -109,7 +110,7 @@ def upscale(
         job = Job(
             input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
             resume=resume, record=record, segment_frames=segment_frames, stall_timeout_s=stall_timeout,
-            format=format, fps=parse_scale(fps, "--fps"), check_space=space_check, deinterlace=deinterlace, max_pixels=max_pixels,
+            format=format, fps=parse_scale(fps, "--fps"), check_space=space_check, deinterlace=deinterlace, repeats=repeats, max_pixels=max_pixels,
             scale=parse_scale(scale), width=width, height=height, fps_factor=fps_factor, cuts=cuts,
             start=parse_time(start, "--start"), end=parse_time(end, "--end"),
             model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,

@@ -15,8 +15,9 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Cuts = Literal["hold", "ignore"]
 Resume = Literal["auto", "never", "force"]
 Deinterlace = Literal["auto", "off", "on"]
+Repeats = Literal["keep", "smooth"]
 Format = Literal["matroska", "nut", "mpegts", "y4m", "png", "jpg", "jpeg"]
-CHOICES = {"precision": Precision, "cuts": Cuts, "resume": Resume, "deinterlace": Deinterlace}
+CHOICES = {"precision": Precision, "cuts": Cuts, "resume": Resume, "deinterlace": Deinterlace, "repeats": Repeats}
 """Options that take one of a few words, by name."""
 IMAGE_FORMATS = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg"}
 """Formats of pictures, and their suffixes."""
@@ -88,6 +89,8 @@ class Job:
     """Whether the output's metadata says how it was made: version, model, weights, options."""
     deinterlace: Deinterlace = "auto"
     """auto: what is found to be interlaced is deinterlaced; on: everything is; off: nothing."""
+    repeats: Repeats = "keep"
+    """keep: frames that repeat the one before stay so; smooth: they are made anew, so that motion is even."""
     max_pixels: int = 1 << 26
     """Most pixels of an input frame; 8192 x 8192 unless said otherwise."""
     allow_url: bool = False

@@ -102,6 +102,8 @@ def upscale(
         raise UsageError("--engine ray takes video files.", hint="Leave it out for pictures and pipes.")
     if job.resume == "never":
         raise UsageError("--engine ray keeps a journal.", hint="Leave out --resume never.")
+    if job.repeats != "keep":
+        raise UsageError("--engine ray leaves repeats as they are.", hint="Leave out --repeats.")
     if job.resume == "auto" and (done := settle(job.output)) is not None:
         logger.info("%s was finished already", job.output)
         return Report(output=probe(job.output), seconds={"model": 0.0, "total": 0.0}, peak_bytes=0, **asdict(done))

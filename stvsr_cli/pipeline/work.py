@@ -16,6 +16,7 @@ from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded, Progress, Report
 from stvsr_cli.media.write.encode import Output
 from stvsr_cli.pipeline.loading import plan_on
+from stvsr_cli.pipeline.repeats import handled
 from stvsr_cli.pipeline.sinks import Sink
 from stvsr_cli.pipeline.sources import Source
 
@@ -48,7 +49,7 @@ def work(
         plan = plan_on(job, source.info, loaded)
         check_space(job, plan, journal=None if journal is None else journal.folder)
         warn_of_limits(job, plan)
-        run = Run(plan, loaded, source.frames, progress)
+        run = Run(plan, loaded, handled(source.frames, job, loaded), progress)
         if journal is not None:
             run.remember(journal.pinned, journal.pin)
         with sink.open(source.info, plan.spec, journal) as out:

@@ -1,0 +1,96 @@
+"""Repeated frames made anew, as frames between their neighbours, so that motion is even.
+
+This happens at the input's size and before the model: count, times and everything after stay as they are.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from stvsr_cli.color.convert import from_rgb, to_rgb
+from stvsr_cli.job.job import Job
+from stvsr_cli.job.report import Loaded
+from stvsr_cli.media.read.decode import Frame
+from stvsr_cli.media.read.repeats import Change, Repeats, groups
+from stvsr_cli.media.read.shots import mark_cuts
+from stvsr_cli.models import interpolation
+from stvsr_cli.models.catalogue import find_model
+from stvsr_cli.weights.places import find_complete, verify
+
+logger = logging.getLogger(__name__)
+
+Insert = Callable[[Tensor, int], Tensor]
+"""Frames [1, 2, 3, h, w] and a factor F to [1, F + 1, 3, h, w], RGB in [0, 1]."""
+
+
+MANY = 0.2
+"""Share of the frames from which repeats are worth a word unasked."""
+
+
+def handled(frames: Callable[[], Iterator[Frame]], job: Job, loaded: Loaded) -> Callable[[], Iterator[Frame]]:
+    """What gives a job's frames, its repeats as the job wants them."""
+    if job.repeats == "keep":
+        return lambda: counted(frames(), job)
+    insert = inserter(loaded)
+    return lambda: smoothed(frames(), job, insert, loaded.device)
+
+
+def inserter(loaded: Loaded) -> Insert:
+    """What makes frames between: the compact model's flow and context, or blends where its weights are missing."""
+    weights = find_complete("compact", find_model("compact").needs)
+    if weights is not None:
+        verify(weights)
+    return interpolation.load(weights, loaded.device, loaded.dtype)
+
+
+def smoothed(frames: Iterator[Frame], job: Job, insert: Insert, device: torch.device) -> Iterator[Frame]:
+    """Yield the frames, those that repeat the one before them made anew; at its end, log how many there were.
+
+    A repeat before a cut, or at the end, has nothing to move towards: it stays, and so does a scene that is still.
+    """
+    held: list[Frame] = []
+    num_frames = num_made = 0
+    for group, ends in groups(mark_cuts(frames, mode=job.cuts)):
+        if len(held) > 1:
+            num_made += len(held) - 1
+        yield from _made_anew(held, group[0], insert, device)
+        held = group
+        num_frames += len(group)
+        if ends:
+            yield from held
+            held = []
+    yield from held
+    logger.warning("%s: %d of %d frames repeat the one before them; made anew", job.input, num_made, num_frames)
+
+
+def counted(frames: Iterator[Frame], job: Job) -> Iterator[Frame]:
+    """Yield the frames as they are; at their end, log how many repeat the one before them."""
+    repeats, last, num_repeats, num_frames = Repeats(), None, 0, 0
+    for frame in frames:
+        if last is not None and repeats.is_repeat(Change.between(last.picture, frame.picture)):
+            num_repeats += 1
+        else:
+            last = frame
+        num_frames += 1
+        yield frame
+    level = logging.WARNING if num_repeats >= MANY * num_frames else logging.INFO
+    hint = "; --repeats smooth makes them anew" if num_repeats else ""
+    logger.log(level, "%s: %d of %d frames repeat the one before them%s", job.input, num_repeats, num_frames, hint)
+
+
+@torch.inference_mode()
+def _made_anew(held: list[Frame], following: Frame, insert: Insert, device: torch.device) -> Iterator[Frame]:
+    """The frames of a group, the repeats on their way to the frame that follows."""
+    if not held:
+        return
+    yield held[0]
+    if len(held) == 1:
+        return
+    ends = to_rgb([held[0].picture, following.picture]).clamp_(0, 1)[None].to(device)  # [1, 2, 3, h, w]
+    between = insert(ends, len(held))[0, 1:-1]
+    pictures = from_rgb(between, held[0].picture.pix_fmt, held[0].picture.color)
+    for frame, picture in zip(held[1:], pictures, strict=True):
+        yield replace(frame, picture=picture)
