@@ -184,3 +184,19 @@ def test_a_phone_shows_all_of_it(page: Page, dark: bool) -> None:
     assert page.eval("stage.clientWidth") > 300
     button = page.eval("(r => [r.width, r.height])(document.getElementById('play').getBoundingClientRect())")
     assert min(button) >= 36
+
+
+@needs_chromium
+def test_the_original_can_stand_on_either_side(page: Page, page_file: Path, tmp_path: Path) -> None:
+    clips = [make_video(tmp_path / f"{name}.mp4", numbered(6, 96, 64, 2)) for name in ("one", "other", "original")]
+    target = tmp_path / "page.html"
+    write_page(compare(*clips, CompareConfig(measures=frozenset({"psnr"}))), target)
+    page.open(target)
+    page.eval("document.querySelector('#pick-right [data-value=R]').click()")
+    page.key("ArrowRight")
+    assert shown(page) == {"A": 1, "R": 1}
+    page.key("x", "x")
+    pressed = "['left', 'right'].map((s) => document.querySelector(`#pick-${s} [aria-pressed=true]`).dataset.value)"
+    assert page.eval(pressed) == ["R", "A"]
+    assert page.eval("document.getElementById('name-left').textContent") == "original.mp4"
+    page.open(page_file)

@@ -34,6 +34,7 @@ function names() {
     $("tag-" + side).textContent = $("name-" + side).textContent = data.videos[state[side]].name;
     $("name-" + side).style.color = css(`--${state[side].toLowerCase()}-text`);
     document.querySelector(dot).className = "dot " + state[side].toLowerCase();
+    if ($("pick-" + side)) press("pick-" + side, state[side]);
   }
 }
 
@@ -150,11 +151,11 @@ function tables() {
   for (const note of data.notes) $("notes").append(element("li", note));
 }
 
-const KEYS = {
-  "Space": "play or pause", "← →": "a frame back or on; with Shift, ten", "Home End": "first and last frame", "[ ]": "move the divider",
-  "0": "whole picture", "1 … 8": "100 to 800 %", "+ −": "zoom", "W A S D": "pan", "V": "slider, side by side, difference", "X": "swap sides", "P": "hard pixels",
-  "M": "next measure", "F": "full screen", "T": "dark or light", "?": "this list",
-};
+const KEYS = [
+  ["Space", "play or pause"], ["← →", "a frame back or on; with Shift, ten"], ["Home End", "first and last frame"], ["[ ]", "move the divider"],
+  ["0", "whole picture"], ["1 … 8", "100 to 800 %"], ["+ −", "zoom"], ["W A S D", "pan"], ["V", "slider, side by side, difference"], ["X", "swap sides"],
+  ["P", "hard pixels"], ["M", "next measure"], ["F", "full screen"], ["T", "dark or light"], ["?", "this list"],
+];
 
 function key(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
@@ -195,11 +196,10 @@ function start() {
       const group = element("div", "", "group");
       group.id = "pick-" + side;
       $("pickers").append(side === "left" ? "Left" : "Right", group);
-      choices(group.id, letters.map((l) => [l, l === "R" ? "Original" : l, data.videos[l].name]), (l) => { pickSide(side, l); press("pick-" + side, l); });
-      press(group.id, state[side]);
+      choices(group.id, letters.map((l) => [l, l === "R" ? "Original" : l, data.videos[l].name]), (l) => pickSide(side, l));
     }
   }
-  for (const [name, text] of Object.entries(KEYS)) $("keys").append(element("dt", name), element("dd", text));
+  for (const [name, text] of KEYS) $("keys").append(element("dt", name), element("dd", text));
   $("play").addEventListener("click", () => (state.playing ? pause() : play()));
   $("back").addEventListener("click", () => step(-1));
   $("forth").addEventListener("click", () => step(1));
