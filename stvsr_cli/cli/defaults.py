@@ -34,19 +34,21 @@ class Layered(TyperCommand):
 def layers(given: dict[str, Any], configured: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """The defaults beneath what is given. Raises StvsrError for a file or a word that is not known."""
     from_file = like(Path(given["like"]), known) if "like" in given else {}
-    codec = next((place["codec"] for place in (given, from_file, configured) if "codec" in place), "libx264")
+    places = (given, from_file, configured)
+    codec = next((place["codec"] for place in places if "codec" in place), "libx264")
+    model = next((place["model"] for place in places if "model" in place), None)
     found: dict[str, Any] = {}
-    for layer in (_quality(configured, codec), configured, from_file, _quality(given, codec)):
+    for layer in (_quality(configured, codec, model), configured, from_file, _quality(given, codec, model)):
         found = _without_rivals(found, layer) | layer
     return _without_rivals(found, given)
 
 
-def _quality(place: dict[str, Any], codec: str) -> dict[str, Any]:
+def _quality(place: dict[str, Any], codec: str, model: str | None) -> dict[str, Any]:
     if place.get("quality") is None:
         return {}
     from stvsr_cli.job.quality import settings
 
-    return dict(settings(place["quality"], codec))
+    return dict(settings(place["quality"], codec, model))
 
 
 def _without_rivals(defaults: dict[str, Any], stronger: dict[str, Any]) -> dict[str, Any]:

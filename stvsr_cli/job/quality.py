@@ -45,15 +45,19 @@ PRESETS = {
 """Presets of encoders by speed."""
 
 
-def settings(word: str, codec: str) -> dict[str, str | int]:
-    """What a word means for an encoder, by name of option. Raises UsageError for another word."""
+def settings(word: str, codec: str, model: str | None = None) -> dict[str, str | int]:
+    """What a word means for an encoder and a model, by name of option. Raises UsageError for another word.
+
+    model: the one that is asked for; None: none is. Precision and windows are the compact model's own: of another
+    model, a word chooses the encoder's part only.
+    """
     if word not in QUALITIES:
         raise UsageError(f"--quality {word!r} is not known.", hint=f"Use {', '.join(QUALITIES)}.")
     quality = QUALITIES[word]
     found: dict[str, str | int] = {}
     for name in ("model", "precision", "window", "overlap"):
         value = getattr(quality, name)
-        if value is not None:
+        if value is not None and model in (None, "compact"):
             found[name] = value
     if quality.crf_step and codec in DEFAULT_CRF:
         found["crf"] = DEFAULT_CRF[codec] + quality.crf_step

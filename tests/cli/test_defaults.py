@@ -87,6 +87,8 @@ def test_a_word_of_quality_and_what_overrides_it(clip: Path) -> None:
     own = upscaled(clip, "e.mkv", "--quality", "draft", "--crf", "40")
     assert (own["model"], own["encoder crf"]) == ("linear", "40")
     assert run("upscale", clip, clip.parent / "f.mkv", "--quality", "finest").exit_code == 2
+    assert quality_settings("best", "libx264", "osdenhancer") == {"crf": 14, "preset": "slow"}
+    assert layers({"quality": "draft", "model": "compact"}, {}, frozenset())["crf"] == 23
 
 
 @given(st.sampled_from(sorted(QUALITIES)), st.sampled_from(["libx264", "libx265", "libsvtav1", "ffv1", "libvpx-vp9"]))
