@@ -1,6 +1,6 @@
 """Where a command's values come from when they are not given: configuration, a word of quality, another file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,9 @@ def layers(given: dict[str, Any], configured: dict[str, Any], known: frozenset[s
     """The defaults beneath what is given. Raises StvsrError for a file or a word that is not known."""
     from_file = like(Path(given["like"]), known) if "like" in given else {}
     places = (given, from_file, configured)
-    codec = next((place["codec"] for place in places if "codec" in place), "libx264")
+    codec = next((place["codec"] for place in places if "codec" in place), None)
+    if given.get("quality") or configured.get("quality"):
+        codec = _encoder(codec, given.get("paths") or ())
     model = next((place["model"] for place in places if "model" in place), None)
     found: dict[str, Any] = {}
     for layer in (_quality(configured, codec, model), configured, from_file, _quality(given, codec, model)):
@@ -43,12 +45,22 @@ def layers(given: dict[str, Any], configured: dict[str, Any], known: frozenset[s
     return _without_rivals(found, given)
 
 
-def _quality(place: dict[str, Any], codec: str, model: str | None) -> dict[str, Any]:
+def _encoder(codec: str | None, paths: Sequence[str]) -> str:
+    """The encoder of a name, or of the output's suffix where none is named."""
+    from stvsr_cli.media.write.choice import CODECS, NAMED
+    from stvsr_cli.media.write.settings import AUTO, DEFAULT_CODEC
+
+    if codec in (None, AUTO):
+        return CODECS.get(Path(paths[-1]).suffix.lower() if paths else "", DEFAULT_CODEC)
+    return NAMED.get(str(codec), str(codec))
+
+
+def _quality(place: dict[str, Any], codec: str | None, model: str | None) -> dict[str, Any]:
     if place.get("quality") is None:
         return {}
     from stvsr_cli.job.quality import settings
 
-    return dict(settings(place["quality"], codec, model))
+    return dict(settings(place["quality"], codec or "", model))
 
 
 def _without_rivals(defaults: dict[str, Any], stronger: dict[str, Any]) -> dict[str, Any]:

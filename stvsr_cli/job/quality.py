@@ -37,12 +37,8 @@ QUALITIES = {
         speed=-1,
     ),
 }
-PRESETS = {
-    "libx264": {1: "veryfast", -1: "slow"},
-    "libx265": {1: "veryfast", -1: "slow"},
-    "libsvtav1": {1: "10", -1: "4"},
-}
-"""Presets of encoders by speed."""
+PRESETS = {1: "veryfast", -1: "slow"}
+"""Presets by speed, by the names that x264 gave them; other encoders have them in their own words."""
 
 
 def settings(word: str, codec: str, model: str | None = None) -> dict[str, str | int]:
@@ -59,8 +55,7 @@ def settings(word: str, codec: str, model: str | None = None) -> dict[str, str |
         value = getattr(quality, name)
         if value is not None and model in (None, "compact"):
             found[name] = value
-    if quality.crf_step and codec in DEFAULT_CRF:
+    if quality.speed and codec in DEFAULT_CRF:
         found["crf"] = DEFAULT_CRF[codec] + quality.crf_step
-    if preset := PRESETS.get(codec, {}).get(quality.speed):
-        found["preset"] = preset
+        found["preset"] = PRESETS[quality.speed]
     return found

@@ -16,6 +16,7 @@ from stvsr_cli.errors import UsageError
 from stvsr_cli.job.quality import QUALITIES
 from stvsr_cli.job.quality import settings as quality_settings
 from stvsr_cli.media.record import Record
+from stvsr_cli.media.write.settings import DEFAULT_CRF, ENCODERS
 from tests.clips import make_video, pattern
 
 KNOWN = {("upscale",): {"crf", "scale", "encoder_option", "quality"}, ("models", "pull"): {"revision"}}
@@ -91,13 +92,17 @@ def test_a_word_of_quality_and_what_overrides_it(clip: Path) -> None:
     assert layers({"quality": "draft", "model": "compact"}, {}, frozenset())["crf"] == 23
 
 
-@given(st.sampled_from(sorted(QUALITIES)), st.sampled_from(["libx264", "libx265", "libsvtav1", "ffv1", "libvpx-vp9"]))
-def test_better_words_never_cost_quality(word: str, codec: str) -> None:
-    order = list(QUALITIES)
-    found = [quality_settings(other, codec).get("crf", 100 if codec == "ffv1" else None) for other in order]
-    crfs = [crf if crf is not None else quality_settings("best", codec)["crf"] + 3 for crf in found]
+@given(st.sampled_from(sorted(DEFAULT_CRF)))
+def test_better_words_never_cost_quality(codec: str) -> None:
+    crfs = [quality_settings(word, codec).get("crf", DEFAULT_CRF[codec]) for word in QUALITIES]
     assert crfs == sorted(crfs, reverse=True)
-    assert ("preset" in quality_settings(word, codec)) == (word != "good" and codec.startswith(("libx26", "libsvt")))
+    assert all(ENCODERS[codec].least <= crf <= ENCODERS[codec].most for crf in crfs)
+    assert not quality_settings("best", "ffv1").keys() & {"crf", "preset"}
+
+
+@pytest.mark.parametrize(("name", "crf"), [("a.webm", 28), ("a.mkv", 23)])
+def test_a_word_means_what_the_container_takes(clip: Path, name: str, crf: int) -> None:
+    assert upscaled(clip, name, "--quality", "draft", "--scale", "1")["encoder crf"] == str(crf)
 
 
 @settings(deadline=None)
