@@ -63,17 +63,24 @@ def run(
     step: called after each piece. Raises what `pipeline.upscale` does.
     """
     with tempfile.TemporaryDirectory(prefix="stvsr_preview_") as name:
-        return [_outcome(choice, info, moments, Path(name), length_s, step) for choice in choices]
+        tried = [_try(choice, info, moments, Path(name), length_s, step) for choice in choices]
+    for outcome, planned, _ in tried:  # what one model costs does not hang on its strength of detail
+        costs = [
+            cost for other, _, some in tried if other.choice.job.model == outcome.choice.job.model for cost in some
+        ]
+        outcome.seconds = None if planned.num_windows is None else planned.num_windows * statistics.median(costs)
+    return [outcome for outcome, _, _ in tried]
 
 
-def _outcome(
+def _try(
     choice: Choice,
     info: VideoInfo,
     moments: Sequence[Moment],
     folder: Path,
     length_s: Fraction | None,
     step: Callable[[], None],
-) -> Outcome:
+) -> tuple[Outcome, Plan, list[float]]:
+    """What a choice gives, its plan of the whole run, and the seconds of a window, piece by piece."""
     loaded = load(choice.job)
     whole, planned, _ = plan(replace(choice.job, output=folder / f"whole{choice.job.output.suffix}"), loaded=loaded)
     frame_s = 1 / info.average_rate
@@ -93,24 +100,18 @@ def _outcome(
         middles.append(middle)
         step()
     size_estimate = estimate(whole, planned, keeps_journal=False)
-    return Outcome(
+    outcome = Outcome(
         choice=choice,
         frames=made,
         middles=middles,
-        seconds=_whole_run(planned, costs),
+        seconds=None,
         bytes=None if size_estimate is None else size_estimate.output,
         device=_device(loaded),
         width=planned.width,
         height=planned.height,
         rate=planned.rate,
     )
-
-
-def _whole_run(planned: Plan, costs: list[float]) -> float | None:
-    """Seconds for all windows. costs: of a window, piece by piece; the first one also warms up."""
-    if planned.num_windows is None:
-        return None
-    return planned.num_windows * statistics.median(costs[1:] or costs)
+    return outcome, planned, costs[1:] or costs  # the first also warms up
 
 
 def _device(loaded: Loaded) -> str:
