@@ -52,7 +52,8 @@ def _trial(entry: ModelEntry, device: str) -> Check:
         return Check(
             "model", name, BAD, why, "Install the program again; if that does not help, report this line.", ModelError
         )
-    expected = (1, 2 * NUM_FRAMES - 1, 3, 4 * SIDE_PX, 4 * SIDE_PX)
+    side = loaded.model.traits.scale * SIDE_PX
+    expected = (1, 2 * NUM_FRAMES - 1, 3, side, side)
     if tuple(output.shape) != expected or not bool(torch.isfinite(output).all()):
         return Check("model", name, BAD, "its pictures are no pictures", "Fetch its weights again.", ModelError)
     dtype = str(loaded.dtype).removeprefix("torch.")
