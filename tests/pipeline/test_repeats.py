@@ -39,6 +39,7 @@ def errors(pictures: list[np.ndarray]) -> np.ndarray:
 
 
 def test_motion_becomes_even_and_times_stay(twos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "stvsr_cli")
     kept, smooth = made(twos, "keep"), made(twos, "smooth")
     assert kept[1:] == smooth[1:]
     assert np.abs(np.array(kept[0][0::2]).astype(int) - smooth[0][0::2]).mean() < 1
