@@ -69,6 +69,7 @@ MODELS = {
             training=Training(
                 module="stvsr_cli.train.compact",
                 stages=("autoencoder", "flow", "diffusion", "one_step", "decoder", "detail"),
+                start="model.safetensors",
             ),
             summary="Our own one-step latent diffusion model; ships with the program, runs anywhere.",
             purpose="any machine",

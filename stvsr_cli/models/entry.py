@@ -75,6 +75,8 @@ class Training:
     """Module whose `build` makes a stage. Named and not imported: training stands above the models, and uses them."""
     stages: tuple[str, ...]
     """The stages of its recipes, in the order in which they build on each other."""
+    start: str = ""
+    """File of the model's own weights that a stage can go on from where those of the stage before are not there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,16 +40,26 @@ class Clip:
     """[T - 2, 2, H/4, W/4, 2] float16, memory-mapped: flow x, y in reduced pixels from frame t to t + 2, and back."""
 
 
-def build_cache(sources: list[Path], cache: Path) -> list[Path]:
+def sources_in(data: Path, names: tuple[str, ...]) -> list[Path]:
+    """The folders and tar files of training data: those named, or where there is none of them all that is there."""
+    named = [data / name for name in names]
+    if any(source.exists() for source in named) or not data.is_dir():
+        return named
+    logger.warning("%s holds none of %s: all clips and photos in it are taken", data, ", ".join(names))
+    return [data, *sorted(data.glob("*.tar"))]
+
+
+def build_cache(sources: list[Path], cache: Path, *, without: Path | None = None) -> list[Path]:
     """Decode what is not yet in the cache, and return the clips' frame files in a fixed order.
 
-    Raises InputError if the sources hold no video and no photo.
+    without: a folder that is left out, below one of the sources. Raises InputError if the sources hold no video and no
+    photo.
     """
     cache.mkdir(parents=True, exist_ok=True)
     names: list[Path] = []
     for source in sources:
-        for name, data in _members(source):
-            target = cache / f"{source.name}-{Path(name).stem}.npy"
+        for name, data in _members(source, without):
+            target = cache / f"{source.name}-{'-'.join(Path(name).with_suffix('').parts)}.npy"
             if not target.with_suffix(".flow.npy").exists():
                 frames = _decode(data, Path(name).suffix.lower(), zlib.crc32(name.encode()))
                 if frames is None:
@@ -68,12 +78,13 @@ def open_clip(path: Path) -> Clip:
     return Clip(path.stem, np.load(path, mmap_mode="r"), np.load(path.with_suffix(".flow.npy"), mmap_mode="r"))
 
 
-def _members(source: Path) -> Iterator[tuple[str, bytes]]:
+def _members(source: Path, without: Path | None) -> Iterator[tuple[str, bytes]]:
+    """Yield name, within the source, and content of each clip and photo."""
     wanted = VIDEO_SUFFIXES | PHOTO_SUFFIXES
     if source.is_dir():
         for path in sorted(source.rglob("*")):
-            if path.suffix.lower() in wanted:
-                yield path.name, path.read_bytes()
+            if path.suffix.lower() in wanted and not (without and path.is_relative_to(without)):
+                yield path.relative_to(source).as_posix(), path.read_bytes()
         return
     try:
         with tarfile.open(source) as archive:

@@ -1,5 +1,6 @@
 """The stages in which the compact network is trained."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.nn import functional
 from stvsr_cli.errors import UsageError
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.expert import DetailedNetwork
+from stvsr_cli.models.compact.model import write_folder
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train.config import StageConfig
@@ -141,23 +143,28 @@ def _perceptual(perceptual: nn.Module | None, output: Tensor, target: Tensor) ->
     return {"perceptual": perceptual(*off_grid(output.flatten(0, 1), target.flatten(0, 1))).mean()}
 
 
+TARGET, CRITIC = "target.", "critic."
+"""What only training needs: it is not published."""
 ADDED = (
     "denoiser.motion.", "denoiser.retrieval.", "denoiser.guides.", "denoiser.temporal.", "guidance.", "decoder.backward_pass.alignment.",
-    "decoder.forward_pass.alignment.", "decoder.look.", "decoder.refine.", "decoder.head.", "expert.", "target.", "critic.",
+    "decoder.forward_pass.alignment.", "decoder.look.", "decoder.refine.", "decoder.head.", "expert.", TARGET, CRITIC,
 )  # fmt: skip
 """Modules that start by changing nothing, or that only training needs: weights without them can be gone on from."""
 
 STAGES: dict[str, Stage[Any]] = {
-    "autoencoder": Stage(begins_with("target."), autoencoder_losses, ADDED),
+    "autoencoder": Stage(begins_with(TARGET), autoencoder_losses, ADDED),
     "flow": Stage(begins_with("flow.", "aggregation."), flow_losses, ADDED),
-    "diffusion": Stage(begins_with("denoiser.", "guidance."), diffusion_losses, ADDED),
+    "diffusion": Stage(begins_with("denoiser.", "guidance."), diffusion_losses, ADDED, {"velocity": TARGET}),
     "one_step": Stage(
-        begins_with("aggregation.", "encoder.", "denoiser.", "decoder.", "guidance."), one_step_losses, ADDED
+        begins_with("aggregation.", "encoder.", "denoiser.", "decoder.", "guidance."),
+        one_step_losses,
+        ADDED,
+        {"latent": TARGET},
     ),
     "decoder": Stage(begins_with("decoder."), decoder_losses, ADDED),
     "temporal": Stage(begins_with("denoiser.temporal."), decoder_losses, ADDED),
-    "detail": Stage(begins_with("expert.", "critic."), decoder_losses, ADDED),
-    "pixels": Stage(begins_with("decoder.", "expert.", "critic."), pixels_losses, ADDED),
+    "detail": Stage(begins_with("expert.", CRITIC), decoder_losses, ADDED),
+    "pixels": Stage(begins_with("decoder.", "expert.", CRITIC), pixels_losses, ADDED),
 }
 """In the order of training; the temporal and the detail expert may take turns."""
 
@@ -177,7 +184,8 @@ def build(config: StageConfig, perceptual_weights: Path | None) -> tuple[Compact
         raise UsageError(f"unknown stage {config.stage!r}.", hint=f"Stages of compact: {', '.join(STAGES)}.")
     stage = STAGES[config.stage]
     try:
-        settings = CompactConfig(**config.network)
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in config.network.items()}
+        settings = CompactConfig(**given)
     except TypeError as error:
         raise UsageError(f"network: {error}.", hint="The settings are those of CompactConfig.") from error
     network = _network(config, settings)
@@ -185,4 +193,10 @@ def build(config: StageConfig, perceptual_weights: Path | None) -> tuple[Compact
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network, stage, perceptual_of(config, perceptual_weights)
+    return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)
+
+
+def export(network: CompactNetwork, state: dict[str, Tensor], folder: Path) -> None:
+    """Write a folder that `models.compact.load` reads, without what only training needs."""
+    shipped = {name: tensor for name, tensor in state.items() if not name.startswith((TARGET, CRITIC))}
+    write_folder(network.config, shipped, folder)

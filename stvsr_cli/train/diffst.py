@@ -1,7 +1,6 @@
 """The stages in which DiffST is trained: from scratch at a small size, or on Wan2.1."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -138,7 +137,6 @@ def build(
         return stage.trains(name)
 
     train_only(network, trains)
-    export = partial(_export, with_base=not settings.base)
     return network, replace(stage, export=export), perceptual_of(config, perceptual_weights)
 
 
@@ -165,5 +163,6 @@ def _network(settings: NetworkSettings, crop_px: int) -> DiffSTNetwork:
     return network
 
 
-def _export(network: DiffSTNetwork, state: dict[str, Tensor], folder: Path, *, with_base: bool) -> None:
-    write_folder(network, folder, state=state, with_base=with_base, dtype=torch.float16)
+def export(network: DiffSTNetwork, state: dict[str, Tensor], folder: Path) -> None:
+    """Write a folder that `models.diffst.load` reads, with its base."""
+    write_folder(network, folder, state=state, dtype=torch.float16)

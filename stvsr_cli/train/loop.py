@@ -6,24 +6,26 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.models.catalogue import find_model, training_of
 from stvsr_cli.runtime.parts import replacing
-from stvsr_cli.train.clips import build_cache
+from stvsr_cli.train.clips import build_cache, sources_in
 from stvsr_cli.train.config import StageConfig, read_config
 from stvsr_cli.train.losses import Perceptual
+from stvsr_cli.train.origin import find_start, load_part, load_weights, losses_within, settings_of
 from stvsr_cli.train.plot import plot_log
+from stvsr_cli.train.publish import publish
 from stvsr_cli.train.samples import Batch, StepDataset, batches
-from stvsr_cli.train.stage import Stage, total, train_only
+from stvsr_cli.train.stage import Stage, features_in, total, train_only
 from stvsr_cli.train.validate import Validation
 
 logger = logging.getLogger(__name__)
@@ -71,7 +73,25 @@ def build(config: StageConfig, features: Path | None) -> tuple[Any, Stage[Any], 
     built = import_module(training_of(find_model(config.model)).module).build(config, features)
     if config.trains:
         _narrow(built[0], config.trains)
+    if not any(parameter.requires_grad for parameter in built[0].parameters()):
+        raise UsageError(
+            f"the stage {config.stage} trains nothing: its parts are switched off in the network.",
+            hint="Switch them on under [network].",
+        )
     return built
+
+
+def _begun(
+    config: StageConfig, features: Path | None, start: Path | None
+) -> tuple[StageConfig, tuple[Any, Stage[Any], Perceptual | None]]:
+    """Build a stage on the settings of the weights that it starts from, with the losses for which they have what it takes."""
+    config = replace(config, network=settings_of(start) | config.network)
+    built = build(config, features)
+    losses = losses_within(config, built[1].relies_on, start)
+    if losses == config.losses:
+        return config, built
+    config = replace(config, losses=losses)
+    return config, build(config, features)
 
 
 def _narrow(network: nn.Module, prefixes: tuple[str, ...]) -> None:
@@ -87,12 +107,13 @@ class Trainer:
 
     def __init__(self, config: StageConfig, *, data: Path, out: Path, cache: Path, device: torch.device) -> None:
         out.mkdir(parents=True, exist_ok=True)
-        self.config, self.out, self.device = config, out, device
+        self.out, self.device = out, device
         self.dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-        features = data / config.perceptual_weights if config.perceptual_weights else None
-        self.network, self.stage, perceptual = build(config, features)
-        if config.start_from:
-            load_weights(self.network, out / config.start_from, self.stage.adds)
+        features = features_in(data, config)
+        start = find_start(config, out)
+        self.config, (self.network, self.stage, perceptual) = _begun(config, features, start)
+        if start is not None:
+            load_weights(self.network, start, self.stage.adds)
         for prefix, path in config.start_parts.items():
             load_part(self.network, out / path, prefix)
         self.network.to(device)
@@ -105,12 +126,15 @@ class Trainer:
         self.step = 0
         self.best = -math.inf
         self.seconds = 0.0
-        clips = build_cache([data / source for source in config.data.sources], cache)
+        kept_apart = data / config.data.validation if config.data.validation else None
+        clips = build_cache(sources_in(data, config.data.sources), cache, without=kept_apart)
         self.dataset = StepDataset(clips, cache, config)
         self.validation = None
-        if config.data.validation:
+        if kept_apart and not kept_apart.is_dir():
+            logger.warning("there is no %s: nothing is validated", kept_apart)
+        elif kept_apart:
             measure = Perceptual(features).to(device) if features else None
-            self.validation = Validation(data / config.data.validation, self.network.config.multiple_px, measure)
+            self.validation = Validation(kept_apart, self.network.config.multiple_px, measure)
 
     @property
     def state_path(self) -> Path:
@@ -160,8 +184,14 @@ class Trainer:
         tensors = {n: t.detach().half().contiguous().cpu() for n, t in self.averaged.state(self.network).items()}
         with replacing(path) as part:
             save_file(tensors, part, metadata={"stage": self.config.stage, "step": str(self.step)})
-        if self.stage.export is not None:
-            self.stage.export(self.network, self.averaged.state(self.network), path.with_suffix(""))
+
+    def publish(self, name: str) -> Path:
+        """Write the averaged weights as a folder that the model's `load` reads, and return it."""
+        folder, export, state = self.out / name, self.stage.export, self.averaged.state(self.network)
+        if export is None:
+            raise ValueError(f"the stage {self.config.stage} does not say how it is written")
+        publish(folder, lambda part: export(self.network, state, part))
+        return folder
 
     def train(self, *, max_minutes: float | None, report: Callable[[str], None]) -> None:
         """Run to the last step, or until `max_minutes` have passed; saves at the end in either case."""
@@ -189,6 +219,8 @@ class Trainer:
                     break
         finally:
             self.save()
+            folder = self.publish(self.config.stage)
+            report(f"{folder} is ready for `stvsr upscale --model {self.config.model} --weights {folder}`")
             if self.log_path.exists():
                 plot_log(self.log_path, self.log_path.with_suffix(".png"))
 
@@ -225,6 +257,7 @@ class Trainer:
         if score > self.best:
             self.best = score
             self.save_weights(self.out / f"{self.config.stage}.best.safetensors")
+            self.publish(f"{self.config.stage}.best")
 
     def _log(self, kind: str, values: dict[str, float]) -> None:
         new = not self.log_path.exists()
@@ -234,38 +267,6 @@ class Trainer:
                 writer.writerow(["step", "seconds", "kind", "name", "value"])
             for name, value in values.items():
                 writer.writerow([self.step, round(self.seconds, 1), kind, name, f"{value:.6g}"])
-
-
-def load_weights(network: nn.Module, path: Path, adds: tuple[str, ...] = ()) -> None:
-    """Load weights strictly, but for the parts a stage adds, which may start anew or be left out.
-
-    Raises ModelError if they do not fit.
-    """
-    try:
-        tensors = {name: tensor.float() for name, tensor in load_file(str(path)).items()}
-        own = network.state_dict()
-        new = {name: tensor for name, tensor in own.items() if adds and name.startswith(adds)}
-        wanted = {name: t for name, t in tensors.items() if name in own or not (adds and name.startswith(adds))}
-        network.load_state_dict(new | wanted)
-    except (OSError, RuntimeError) as error:
-        raise ModelError(f"{path}: {error}.", hint="Train the stage before this one first.") from error
-
-
-def load_part(network: nn.Module, path: Path, prefix: str) -> None:
-    """Load the weights whose names begin with a prefix, and all of those; the file may be of another model.
-
-    Raises ModelError if they do not fit.
-    """
-    try:
-        tensors = {n: t.float() for n, t in load_file(str(path)).items() if n.startswith(prefix)}
-        own = network.state_dict()
-        if tensors.keys() != {name for name in own if name.startswith(prefix)} or not tensors:
-            raise ModelError(
-                f"{path}: its {prefix}* are not those of the network.", hint="Name weights that hold them."
-            )
-        network.load_state_dict(own | tensors)
-    except (OSError, RuntimeError) as error:
-        raise ModelError(f"{path}: {error}.", hint="Train the stage that it comes from first.") from error
 
 
 def run(
@@ -285,7 +286,7 @@ def run(
     """
     config = read_config(config_path)
     trainer = Trainer(config, data=data, out=out, cache=cache, device=device or torch.device("cpu"))
-    (out / f"{config.stage}.config.json").write_text(_as_json(config))
+    (out / f"{config.stage}.config.json").write_text(_as_json(trainer.config))
     if resume:
         trainer.resume()
     trainer.train(max_minutes=max_minutes, report=report)

@@ -1,7 +1,8 @@
 """What a training stage is, whatever the model."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -12,6 +13,8 @@ from stvsr_cli.errors import UsageError
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.losses import Perceptual
 from stvsr_cli.train.samples import Batch
+
+logger = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
 Losses = dict[str, Tensor]
@@ -27,8 +30,10 @@ class Stage(Generic[Network]):
     """Losses of one batch by name."""
     adds: tuple[str, ...] = ()
     """Prefixes of parameters that the weights to start from may lack, or hold without need."""
+    relies_on: Mapping[str, str] = field(default_factory=dict)
+    """By loss: prefix of the parameters that give its reference, and that an earlier stage has to have trained."""
     export: Callable[[Network, dict[str, Tensor], Path], None] | None = None
-    """Writes a folder that the model's `load` reads, from the network's state; None: the weights file is enough."""
+    """Writes a folder that the model's `load` reads, from the network's state; `build` sets it."""
 
 
 def begins_with(*prefixes: str) -> Callable[[str], bool]:
@@ -40,6 +45,22 @@ def train_only(network: nn.Module, trains: Callable[[str], bool]) -> None:
     """Let only the parameters be trained that `trains` says, by name."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(trains(name))
+
+
+def features_in(data: Path, config: StageConfig) -> Path | None:
+    """The weights of the perceptual features: None where they are not asked for, or are not there and no loss needs them.
+
+    Raises UsageError if a loss does.
+    """
+    if not config.perceptual_weights:
+        return None
+    path = data / config.perceptual_weights
+    if path.is_file():
+        return path
+    if config.losses.get("perceptual") or config.losses_before.get("perceptual"):
+        raise UsageError(f"the perceptual loss needs {path}.", hint="Put SqueezeNet 1.1 there, as safetensors.")
+    logger.warning("there is no %s: no perceptual distance is measured", path)
+    return None
 
 
 def perceptual_of(config: StageConfig, weights: Path | None) -> Perceptual | None:

@@ -1,5 +1,6 @@
 """Validation on clips never trained on, over two fixed degradations."""
 
+import logging
 from pathlib import Path
 
 import av
@@ -9,14 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stvsr_cli.errors import InputError
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.quality.measures import measure
 from stvsr_cli.train.clips import SCALE, VIDEO_SUFFIXES
 from stvsr_cli.train.degrade import Degradation, apply
 from stvsr_cli.train.losses import Perceptual
 
+logger = logging.getLogger(__name__)
+
 NUM_KEYFRAMES = 5
 TRACKS = ("clean", "real")
+PICTURE_PX, NUM_PICTURES = 256, 4
+"""Side of the pictures of a frame, and clips of which there are some."""
 
 
 def track(name: str) -> Degradation:
@@ -40,20 +46,16 @@ class Validation:
     def __init__(self, folder: Path, multiple_px: int, perceptual: Perceptual | None) -> None:
         self.perceptual = perceptual
         self.samples: list[tuple[str, str, Tensor, Tensor]] = []
-        for path in sorted(p for p in folder.iterdir() if p.suffix in VIDEO_SUFFIXES):
-            with av.open(str(path)) as container:
-                frames = []
-                for frame in container.decode(video=0):
-                    frames.append(frame.to_ndarray(format="rgb24"))
-                    if len(frames) == 2 * NUM_KEYFRAMES - 1:
-                        break
-            clip = np.stack(frames)
-            unit = SCALE * multiple_px
-            height, width = (side // unit * unit for side in clip.shape[1:3])
-            clip = clip[:, :height, :width]
+        for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES):
+            clip = read_clip(path, SCALE * multiple_px)
+            if clip is None:
+                logger.warning("%s is too small or too short for validation; left out", path)
+                continue
             for name in TRACKS:
                 low = apply(clip[::2], track(name), SCALE, np.random.default_rng(7))
                 self.samples.append((path.stem, name, to_tensor(low), to_tensor(clip)))
+        if not self.samples:
+            raise InputError(f"no clip for validation in {folder}.", hint='Put some there, or set validation to "".')
 
     @torch.no_grad()
     def run(
@@ -61,16 +63,16 @@ class Validation:
     ) -> dict[str, float]:
         """Return the mean of each measure of `quality.measures` by track, and write a picture of a middle frame of some clips."""
         sums: dict[str, list[float]] = {}
-        rows = []
-        for i, (_, name, low, high) in enumerate(self.samples):
+        rows: list[np.ndarray] = []
+        side = min(PICTURE_PX, *(length for *_, high in self.samples for length in high.shape[-2:]))
+        for _, name, low, high in self.samples:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 output, _ = network(low[None].to(device), 2)
             output = output[0].float().clamp(0, 1)
             for measured, value in measure(output, high.to(device), self.perceptual).items():
                 sums.setdefault(f"{name}_{measured}", []).append(value)
-            output = output.cpu()
-            if i % 4 == 3:
-                rows.append(_row(low, output, high))
+            if name == TRACKS[-1] and len(rows) < NUM_PICTURES:
+                rows.append(_row(low, output.cpu(), high, side))
         cv2.imwrite(str(pictures), np.concatenate(rows)[..., ::-1])
         return {name: float(np.mean(values)) for name, values in sums.items()}
 
@@ -80,7 +82,22 @@ def to_tensor(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).float() / 255
 
 
-def _row(low: Tensor, output: Tensor, high: Tensor, side: int = 256) -> np.ndarray:
+def read_clip(path: Path, unit_px: int) -> np.ndarray | None:
+    """Return the first frames of a clip, [T, H, W, 3] uint8, T odd, sides multiples of `unit_px`; None if there are none."""
+    frames = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            frames.append(frame.to_ndarray(format="rgb24"))
+            if len(frames) == 2 * NUM_KEYFRAMES - 1:
+                break
+    count = len(frames) - (len(frames) + 1) % 2
+    height, width = (side // unit_px * unit_px for side in frames[0].shape[:2]) if frames else (0, 0)
+    if count < 3 or not height or not width:
+        return None
+    return np.stack(frames[:count])[:, :height, :width]
+
+
+def _row(low: Tensor, output: Tensor, high: Tensor, side: int) -> np.ndarray:
     """Input, output and target of an intermediate frame, side by side, [side, 3 * side, 3] uint8."""
     middle = len(high) // 2 | 1
     small = functional.interpolate(low[middle // 2 : middle // 2 + 1], scale_factor=SCALE, mode="bicubic")[0]

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from stvsr_cli.models.compact.config import CompactConfig
+from stvsr_cli.models.compact.denoiser import alpha_bar
 from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.train import run
@@ -41,9 +42,11 @@ PARTS = {
 def write(folder: Path, stage: str, before: str | None, steps: int) -> Path:
     path = folder / f"{stage}.toml"
     start = f'start_from = "{before}.safetensors"\n' if before else ""
+    start += 'start_parts = { "target." = "autoencoder.safetensors" }\n' if before and stage == "diffusion" else ""
     path.write_text(
         f'model = "compact"\nstage = "{stage}"\nsteps = {steps}\nbatch = 1\ncrop_px = 128\nkeyframes = 2\nwhole_px = 32\n'
         f'precision = "fp32"\nwarmup_steps = 1\nsave_every = 100\nlosses = {LOSSES[stage]}\n{start}'
+        f'{"[network]" if stage == "temporal" else ""}\n{"uses_temporal_expert = true" if stage == "temporal" else ""}\n'
         f'[data]\nsources = ["."]\nphoto_share = 0.0\n'
     )
     return path
@@ -78,12 +81,40 @@ def test_a_stage_that_draws_noise_resumes_exactly(
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_a_perfect_velocity_has_no_error() -> None:
-    """With a denoiser that returns what was asked for, the error is zero; with zeros it is the velocity's power."""
+class Oracle(nn.Module):
+    """A denoiser that knows the clean latent, and returns the velocity that leads to it from the noisy one."""
+
+    def __init__(self, clean: torch.Tensor, num_timesteps: int) -> None:
+        super().__init__()
+        self.clean, self.num_timesteps = clean, num_timesteps
+
+    def forward(self, noisy: torch.Tensor, *given: object) -> tuple[torch.Tensor, torch.Tensor]:
+        signal = alpha_bar(given[1], self.num_timesteps).view(-1, 1, 1, 1)
+        noise = (noisy - signal.sqrt() * self.clean) / (1 - signal).sqrt()
+        return signal.sqrt() * noise - (1 - signal).sqrt() * self.clean, torch.zeros(())
+
+
+@pytest.fixture
+def targeted() -> tuple[TargetedNetwork, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    network = TargetedNetwork(CompactConfig())
+    return TargetedNetwork(CompactConfig()), torch.rand(2, 2, 3, 32, 32), torch.rand(2, 3, 3, 128, 128)
+
+
+@pytest.mark.parametrize("timesteps", [(100, 900), (399, 399)])
+def test_a_perfect_velocity_has_no_error(targeted, timesteps) -> None:
+    network, low, high = targeted
+    with torch.no_grad():
+        init = network.initialise(low, 2)
+        clean = network.target.encode(high.flatten(0, 1))
+        network.denoiser = Oracle(clean, network.config.num_timesteps)
+        assert float(network.velocity_error(high, init, low, torch.tensor(timesteps))) < 1e-8
+        network.denoiser = Oracle(clean + 0.1, network.config.num_timesteps)
+        assert float(network.velocity_error(high, init, low, torch.tensor(timesteps))) > 1e-3
+
+
+def test_a_silent_denoiser_has_the_velocitys_power_as_its_error(targeted) -> None:
+    network, low, high = targeted
     silence(network.denoiser.leave)
-    low, high = torch.rand(2, 2, 3, 32, 32), torch.rand(2, 3, 3, 128, 128)
     init = network.initialise(low, 2)
     error = network.velocity_error(high, init, low, torch.tensor([0, 999]))
     with torch.no_grad():

@@ -21,8 +21,8 @@ from stvsr_cli.train.clips import build_cache, clip_flow, moving_photo
 from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.config import DataConfig, StageConfig, read_config
 from stvsr_cli.train.degrade import CODECS, apply, draw, through_codec
-from stvsr_cli.train.loop import load_part, load_weights
 from stvsr_cli.train.losses import charbonnier, flow_error, psnr
+from stvsr_cli.train.origin import load_part, load_weights
 from stvsr_cli.train.samples import StepDataset
 from stvsr_cli.weights.places import find_weights
 from tests.clips import ROOT

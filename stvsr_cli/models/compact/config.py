@@ -55,17 +55,17 @@ class CompactConfig:
     """Width of the cross-frame retrieval's queries and keys."""
     temporal_rank: int = 8
     """Rank of the temporal expert's adapters."""
-    uses_residual: bool = True
-    """Whether the denoiser sees the motion residual; for ablation, as the six below."""
+    uses_residual: bool = False
+    """Whether the denoiser sees the motion residual. What is off here is off in the weights that ship."""
     uses_aggregation: bool = True
     """Whether intermediate frames are made by context aggregation; else by a linear blend of the two keyframes."""
-    uses_alignment: bool = True
+    uses_alignment: bool = False
     """Whether the decoder aligns its recurrent state by deformable convolution and channel cross-attention."""
-    uses_guidance: bool = True
+    uses_guidance: bool = False
     """Whether global tokens of the video guide the denoiser."""
-    uses_temporal_expert: bool = True
+    uses_temporal_expert: bool = False
     """Whether adapters gated by the motion residual act on the denoiser."""
-    uses_retrieval: bool = True
+    uses_retrieval: bool = False
     """Whether the denoiser retrieves from the aligned previous frame."""
     uses_denoiser: bool = True
     """Whether there is a diffusion step at all; else the decoder gets the encoded latent."""

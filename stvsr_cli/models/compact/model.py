@@ -1,10 +1,12 @@
 """The compact network behind the five verbs."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stvsr_cli.errors import ModelError
@@ -121,6 +123,14 @@ def load(weights: Path, device: torch.device, dtype: torch.dtype) -> CompactMode
         load_strict(expert, new | added, what="the compact model's detail expert", device=device)
         expert.requires_grad_(False)
     return CompactModel(network, expert, device, dtype)
+
+
+def write_folder(config: CompactConfig, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Write a folder that `load` reads, in half precision."""
+    folder.mkdir(parents=True, exist_ok=True)
+    half = {name: tensor.detach().half().contiguous().cpu() for name, tensor in tensors.items()}
+    save_file(half, folder / WEIGHTS_FILE)
+    write_config(config, folder / CONFIG_FILE)
 
 
 def write_config(config: CompactConfig, path: Path) -> None:

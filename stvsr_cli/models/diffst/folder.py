@@ -102,13 +102,11 @@ def write_folder(
     folder: Path,
     *,
     state: Mapping[str, Tensor] | None = None,
-    with_base: bool = True,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a folder that `read_network` reads.
 
-    state: the tensors to write, by the network's names; by default its own. with_base: whether to write the Wan2.1
-    networks too; if not, the files belong beside the base that was fine-tuned. dtype: of the tensors in the files.
+    state: the tensors to write, by the network's names; by default its own. dtype: of the tensors in the files.
     """
     state = {name: t.detach().to("cpu", dtype).contiguous() for name, t in (state or network.state_dict()).items()}
     config, adapted = network.config, any(is_factor(name) for name in state)
@@ -117,8 +115,6 @@ def write_folder(
     kept = {n: t for n, t in state.items() if n.startswith((*OWN_PARTS, TRANSFORMER)) and (not adapted or _own(n))}
     _save(kept, folder / WEIGHTS_FILE)
     _write_json(asdict(config), folder / CONFIG_FILE)
-    if not with_base:
-        return
     latents = {name: state[name].float().tolist() for name in ("latents_mean", "latents_std")}
     for part, settings in (("transformer", network.transformer.config), ("vae", network.vae.config | latents)):
         (folder / part).mkdir(exist_ok=True)

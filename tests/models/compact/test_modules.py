@@ -1,5 +1,7 @@
 """The compact network's modules one by one: each can be left out, starts without effect, and sees what it should."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -16,6 +18,10 @@ from stvsr_cli.models.compact.retrieval import FrameRetrieval
 from stvsr_cli.models.compact.temporal import TemporalExpert
 from stvsr_cli.models.contract import Request
 
+WHOLE = CompactConfig(
+    uses_residual=True, uses_alignment=True, uses_guidance=True, uses_temporal_expert=True, uses_retrieval=True
+)
+"""Every module switched on, those too that are off in the weights that ship."""
 SWITCHES = (
     "uses_residual", "uses_aggregation", "uses_alignment", "uses_guidance", "uses_temporal_expert", "uses_retrieval",
     "uses_denoiser",
@@ -35,8 +41,8 @@ def awake(module: nn.Module) -> nn.Module:
 def test_a_module_can_be_left_out_and_matters_when_awake(switch: str) -> None:
     frames = torch.rand(1, 3, 3, 32, 48)
     torch.manual_seed(0)
-    whole = awake(CompactNetwork(CompactConfig())).eval()
-    without = CompactNetwork(CompactConfig(**{switch: False})).eval()
+    whole = awake(CompactNetwork(WHOLE)).eval()
+    without = CompactNetwork(replace(WHOLE, **{switch: False})).eval()
     shared = {name: tensor for name, tensor in whole.state_dict().items() if name in without.state_dict()}
     without.load_state_dict(shared)
     assert len(shared) < len(whole.state_dict())
@@ -47,7 +53,7 @@ def test_a_module_can_be_left_out_and_matters_when_awake(switch: str) -> None:
 
 
 def test_everything_learns() -> None:
-    network = awake(CompactNetwork(CompactConfig()))
+    network = awake(CompactNetwork(WHOLE))
     output, _ = network(torch.rand(1, 3, 3, 32, 32), 2)
     output.square().mean().backward()
     still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
@@ -77,7 +83,7 @@ def test_guided_attention_reads_each_videos_own_tokens() -> None:
 
 def test_tiles_see_the_tokens_of_the_whole_frame() -> None:
     torch.manual_seed(0)
-    model = CompactModel(awake(CompactNetwork(CompactConfig())).eval(), None, torch.device("cpu"), torch.float32)
+    model = CompactModel(awake(CompactNetwork(WHOLE)).eval(), None, torch.device("cpu"), torch.float32)
     seen: list[torch.Tensor] = []
     inner = model.network.guidance
     assert inner is not None
