@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from stvsr_cli.weights.places import write_sums
+from stvsr_cli.weights.hashes import sha256
+from stvsr_cli.weights.places import add_sums
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> None:
@@ -14,7 +15,8 @@ def publish(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
     write(part)
-    write_sums(part)
+    files = [path for path in sorted(part.rglob("*")) if path.is_file()]
+    add_sums(part, {path.relative_to(part).as_posix(): sha256(path) for path in files})
     if folder.exists():
         folder.replace(old)
     part.replace(folder)

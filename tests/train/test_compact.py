@@ -46,7 +46,7 @@ def write(folder: Path, stage: str, before: str | None, steps: int) -> Path:
     path.write_text(
         f'model = "compact"\nstage = "{stage}"\nsteps = {steps}\nbatch = 1\ncrop_px = 128\nkeyframes = 2\nwhole_px = 32\n'
         f'precision = "fp32"\nwarmup_steps = 1\nsave_every = 100\nlosses = {LOSSES[stage]}\n{start}'
-        f'{"[network]" if stage == "temporal" else ""}\n{"uses_temporal_expert = true" if stage == "temporal" else ""}\n'
+        f"{'[network]' if stage == 'temporal' else ''}\n{'uses_temporal_expert = true' if stage == 'temporal' else ''}\n"
         f'[data]\nsources = ["."]\nphoto_share = 0.0\n'
     )
     return path
