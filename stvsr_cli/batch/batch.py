@@ -18,8 +18,8 @@ from stvsr_cli.batch.claims import claimed
 from stvsr_cli.batch.inputs import Item, make_folder
 from stvsr_cli.errors import Interrupted, OutputError, StallError, StvsrError, UsageError
 from stvsr_cli.job.job import Job
-from stvsr_cli.job.plan import output_size
 from stvsr_cli.job.report import Loaded, Progress
+from stvsr_cli.job.size import find_size
 from stvsr_cli.media.images import ImageSource, is_image
 from stvsr_cli.media.read.count import measure
 from stvsr_cli.media.read.probe import probe
@@ -210,7 +210,7 @@ class _Batch:
             from stvsr_cli.pipeline import distributed
 
             many = len(self.items) > self.crew.num_workers
-            report = distributed.upscale(job, self.crew, progress=tell, stop=self.wish, many=many)
+            report = distributed.distribute(job, self.crew, progress=tell, stop=self.wish, many=many)
         else:
             report = pipeline.upscale(job, loaded=self._model, progress=tell, stop=self.wish, last_resort=give_up)
         spent = time.perf_counter() - begin
@@ -331,7 +331,7 @@ def is_complete(job: Job) -> bool:
     except StvsrError as error:
         logger.debug("%s: %s", job.output, error)
         return False
-    if (found.width, found.height) != output_size(info, job):
+    if (found.width, found.height) != ((size := find_size(info, job)).width, size.height):
         return False
     frame_s = 1 / info.average_rate
     length = info.duration_s
@@ -352,7 +352,7 @@ def _is_complete_image(job: Job) -> bool:
     except StvsrError as error:
         logger.debug("%s: %s", job.output, error)
         return False
-    return (found.width, found.height) == output_size(source, job)
+    return (found.width, found.height) == ((size := find_size(source, job)).width, size.height)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -26,12 +26,23 @@ Paths = Annotated[
     ),
 ]
 
-Scale = Annotated[str | None, typer.Option(help="Size factor in [1, 4], such as 1.5; default 4.", rich_help_panel=SIZE)]
+Scale = Annotated[
+    str | None,
+    typer.Option(help=f"Size factor in [1, {jobs.MOST_SCALE}], such as 1.5; default 4.", rich_help_panel=SIZE),
+]
 Width = Annotated[
     int | None, typer.Option(min=2, help="Output width in pixels; keeps the aspect.", rich_help_panel=SIZE)
 ]
 Height = Annotated[
     int | None, typer.Option(min=2, help="Output height in pixels; keeps the aspect.", rich_help_panel=SIZE)
+]
+FitSize = Annotated[
+    str | None,
+    typer.Option("--fit", metavar="WxH", help="Width and height to fit, such as 3840x2160.", rich_help_panel=SIZE),
+]
+FitMode = Annotated[
+    jobs.FitMode,
+    typer.Option(help="inside; pad: with black bars to the full size; crop: sides cut off.", rich_help_panel=SIZE),
 ]
 FpsFactor = Annotated[int, typer.Option(help="Frame rate factor: 1 (size only), 2 or 4.", rich_help_panel=SIZE)]
 Cuts = Annotated[

@@ -12,7 +12,7 @@ from stvsr_cli.cli.batch import BatchOptions, batch_items, is_batch, print_items
 from stvsr_cli.cli.cluster import parse_engine
 from stvsr_cli.cli.failures import Stop, give_up, reported
 from stvsr_cli.cli.progress import Display, displayed
-from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
+from stvsr_cli.cli.values import parse_count, parse_fit, parse_options, parse_scale, parse_time
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.media.write.settings import EncoderConfig
@@ -31,6 +31,8 @@ def upscale(
     scale: opt.Scale = None,
     width: opt.Width = None,
     height: opt.Height = None,
+    fit: opt.FitSize = None,
+    fit_mode: opt.FitMode = opt.DEFAULT.fit_mode,
     fps_factor: opt.FpsFactor = opt.DEFAULT.fps_factor,
     cuts: opt.Cuts = opt.DEFAULT.cuts,
     start: opt.Start = None,
@@ -107,11 +109,13 @@ def upscale(
             fail_fast=fail_fast, report=report,
         )  # fmt: skip
         options = parse_options(encoder_option or [])
+        width, height = parse_fit(fit, width, height)
         job = Job(
             input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
             resume=resume, record=record, segment_frames=segment_frames, stall_timeout_s=stall_timeout,
-            format=format, fps=parse_scale(fps, "--fps"), check_space=space_check, deinterlace=deinterlace, repeats=repeats, max_pixels=max_pixels,
-            scale=parse_scale(scale), width=width, height=height, fps_factor=fps_factor, cuts=cuts,
+            format=format, fps=parse_scale(fps, "--fps"), check_space=space_check, deinterlace=deinterlace,
+            repeats=repeats, max_pixels=max_pixels, scale=parse_scale(scale), width=width, height=height,
+            fit_mode=fit_mode, fps_factor=fps_factor, cuts=cuts,
             start=parse_time(start, "--start"), end=parse_time(end, "--end"),
             model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,
             window=window, overlap=overlap, batch=parse_count(batch, "--batch", {"auto": None}),
@@ -197,7 +201,7 @@ def _upscale(job: Job, display: Display, stop: Stop, cluster: "RayConfig | None"
             from stvsr_cli.pipeline import distributed
 
             with distributed.workers(cluster, job) as crew:
-                report = distributed.upscale(job, crew, progress=show, stop=stop.asked)
+                report = distributed.distribute(job, crew, progress=show, stop=stop.asked)
     except PipeClosed:
         logger.info("the reader of the output has gone; that is all it wanted")
         return

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from stvsr_cli.errors import UsageError
 
+SIZE = re.compile(r"^(\d{1,5})[xX](\d{1,5})$")
 CLOCK = re.compile(r"^(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d+)?)$")
 
 
@@ -27,6 +28,18 @@ def parse_scale(text: str | None, option: str = "--scale") -> Fraction | None:
         return Fraction(text)
     except (ValueError, ZeroDivisionError) as error:
         raise UsageError(f"{option} {text!r} is not a number.", hint="Write 4, 1.5 or 3/2.") from error
+
+
+def parse_fit(text: str | None, width: int | None, height: int | None) -> tuple[int | None, int | None]:
+    """Width and height, of WxH where that is given. Raises UsageError."""
+    if text is None:
+        return width, height
+    if width is not None or height is not None:
+        raise UsageError("--fit excludes --width and --height.", hint="Give one of them.")
+    match = SIZE.match(text.strip())
+    if match is None or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
+        raise UsageError(f"--fit {text!r} is not a size.", hint="Write 3840x2160.")
+    return int(match[1]), int(match[2])
 
 
 def parse_count(text: str, option: str, words: dict[str, int | None]) -> int | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stvsr_cli.color.convert import halved, levels, luma_weights, reduced
-from stvsr_cli.color.resize import to_size
+from stvsr_cli.color.resize import framed
 from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.probe import ColorTags
 
@@ -29,6 +29,8 @@ class PlaneFormat:
     pix_fmt: str
     """One of `media.decode.PLANAR`."""
     color: ColorTags
+    picture: tuple[int, int] | None = None
+    """Height and width of the picture, where bars surround it or its sides are cut off; None: the frame's."""
 
     @property
     def depth(self) -> int:
@@ -67,7 +69,7 @@ def pack(frames: Tensor, form: PlaneFormat) -> Tensor:
     at_once = max(1, PIXELS_AT_ONCE // (form.height * form.width))
     for part, target in zip(frames.split(at_once), packed.split(at_once), strict=True):
         begin = 0
-        for plane in _planes(to_size(part.float(), form.height, form.width), form):
+        for plane in _planes(framed(part.float(), form.height, form.width, form.picture), form):
             length = plane.shape[-2] * plane.shape[-1]
             # saturates, and casts to whole numbers
             target[:, begin : begin + length] = plane.round().clamp_(0, 2**form.depth - 1).flatten(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stvsr_cli.color.convert import codes_to_rgb, from_rgb, plane_tensors, to_rgb
 from stvsr_cli.color.planes import PlaneFormat, pack, unpack
-from stvsr_cli.color.resize import to_size
+from stvsr_cli.color.resize import framed
 from stvsr_cli.engine.lanes import Done, Lanes, Mark, wait_for
 from stvsr_cli.media.read.decode import Picture
 
@@ -55,7 +55,7 @@ class HostFrame:
 
     def picture(self) -> Picture:
         """See `Sent`."""
-        frame = to_size(self.frame[None], self.form.height, self.form.width)
+        frame = framed(self.frame[None], self.form.height, self.form.width, self.form.picture)
         return from_rgb(frame, self.form.pix_fmt, self.form.color)[0]
 
 

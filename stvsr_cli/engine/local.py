@@ -71,7 +71,10 @@ class Run:
     def __post_init__(self) -> None:
         plan, spec = self.plan, self.plan.spec
         self._lanes = lanes_of(self.loaded.device)
-        form = PlaneFormat(width=spec.width, height=spec.height, pix_fmt=spec.pix_fmt, color=spec.color)
+        picture = (plan.size.picture_height, plan.size.picture_width)
+        form = PlaneFormat(
+            width=spec.width, height=spec.height, pix_fmt=spec.pix_fmt, color=spec.color, picture=picture
+        )
         self._handover = handover_of(form, self._lanes)
         self._runner = Runner(self.loaded.model, plan.request, plan.tile, plan.batch, lanes=self._lanes)
 

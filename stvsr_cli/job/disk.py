@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from stvsr_cli.errors import OutputError
@@ -99,6 +100,11 @@ def free_bytes(folder: Path) -> int:
 
 def warn_of_limits(job: Job, plan: Plan) -> None:
     """Log a warning if frames are larger, or come faster, than the format holds or common hardware plays."""
+    if plan.size.factor > plan.model_scale + Fraction(1, 100) and plan.model_scale > 1:
+        logger.warning(
+            "%s: the model enlarges %d times; the rest, to %.3g times, is resampled", job.output, plan.model_scale,
+            float(plan.size.factor),
+        )  # fmt: skip
     line = beyond_limits(plan.encoder.codec, plan.width, plan.height, float(plan.rate))
     if line is not None and not is_image(job.output):
         logger.warning("%s: %s", job.output, line)

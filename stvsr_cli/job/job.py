@@ -13,12 +13,18 @@ from stvsr_cli.runtime.watchdog import check_timeout
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Cuts = Literal["hold", "ignore"]
+FitMode = Literal["inside", "pad", "crop"]
 Resume = Literal["auto", "never", "force"]
 Deinterlace = Literal["auto", "off", "on"]
 Repeats = Literal["keep", "smooth"]
 Format = Literal["matroska", "nut", "mpegts", "y4m", "png", "jpg", "jpeg"]
-CHOICES = {"precision": Precision, "cuts": Cuts, "resume": Resume, "deinterlace": Deinterlace, "repeats": Repeats}
+CHOICES = {
+    "precision": Precision, "cuts": Cuts, "resume": Resume, "deinterlace": Deinterlace, "repeats": Repeats,
+    "fit_mode": FitMode,
+}  # fmt: skip
 """Options that take one of a few words, by name."""
+MOST_SCALE = 16
+"""Largest spatial factor: what a model does not do of it is resampled."""
 IMAGE_FORMATS = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg"}
 """Formats of pictures, and their suffixes."""
 
@@ -40,11 +46,13 @@ class Job:
     precision: Precision = "auto"
     """What the model computes in."""
     scale: Fraction | None = None
-    """Spatial factor in [1, 4]; None: 4, or what width or height ask for."""
+    """Spatial factor in [1, 16]; None: 4, or what width and height ask for."""
     width: int | None = None
     """Output width in pixels; keeps the aspect."""
     height: int | None = None
     """Output height in pixels; keeps the aspect."""
+    fit_mode: FitMode = "inside"
+    """Where width and height are given: the largest picture inside; with bars around it; or filling all, sides cut."""
     fps_factor: int = 2
     """1, 2 or 4 times the frame rate."""
     window: int | None = None
@@ -125,10 +133,12 @@ class Job:
     def _check_size_and_time(self) -> None:
         if self.fps_factor not in (1, 2, 4):
             raise UsageError(f"fps-factor={self.fps_factor} must be 1, 2 or 4.")
-        if sum(x is not None for x in (self.scale, self.width, self.height)) > 1:
-            raise UsageError("--scale, --width and --height exclude each other.", hint="Give one of them.")
-        if self.scale is not None and not 1 <= self.scale <= 4:
-            raise UsageError(f"scale={float(self.scale):g} must lie in [1, 4].")
+        if self.scale is not None and (self.width is not None or self.height is not None):
+            raise UsageError("--scale excludes --width, --height and --fit.", hint="Give one of them.")
+        if self.fit_mode != "inside" and (self.width is None or self.height is None):
+            raise UsageError(f"--fit-mode {self.fit_mode} needs a width and a height.", hint="Give --fit, or both.")
+        if self.scale is not None and not 1 <= self.scale <= MOST_SCALE:
+            raise UsageError(f"scale={float(self.scale):g} must lie in [1, {MOST_SCALE}].")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise UsageError(f"fps={float(self.fps):g} must lie in (0, 1000].")
         if self.start is not None and self.start < 0:

@@ -5,8 +5,8 @@ from fractions import Fraction
 from math import ceil, floor
 
 from stvsr_cli.color.convert import output_color
-from stvsr_cli.errors import UsageError
 from stvsr_cli.job.job import Cuts, Job
+from stvsr_cli.job.size import Size, find_size
 from stvsr_cli.job.windows import TileConfig, WindowConfig, num_windows, tiles
 from stvsr_cli.media.read.part import snapped
 from stvsr_cli.media.read.probe import VideoInfo
@@ -28,6 +28,8 @@ class Plan:
     info: VideoInfo
     spec: OutputSpec
     """The output's video stream."""
+    size: Size
+    """Of its frames, and of the picture in them."""
     encoder: EncoderConfig
     """How it is encoded, with what the job left open."""
     request: Request
@@ -54,6 +56,8 @@ class Plan:
     """Bytes that one window may take; None where that is not known."""
     waiting: int
     """Bytes of weights that are to be kept free for; see `device.usable_bytes`."""
+    model_scale: int
+    """By how much the model enlarges; what the picture's factor is beyond that is resampled."""
     batch: int = 1
     """Windows, or tiles, that are taken together."""
 
@@ -83,26 +87,6 @@ class Plan:
         return self.spec.rate
 
 
-def output_size(info: VideoInfo, job: Job) -> tuple[int, int]:
-    """Output width and height in pixels before rotation, both even. Raises UsageError if they cannot be had.
-
-    The width or height that a job asks for is of what is shown: after rotation, with square pixels.
-    """
-    if job.width is not None:
-        factor = Fraction(job.width) / info.shown_size[0]
-    elif job.height is not None:
-        factor = Fraction(job.height) / info.shown_size[1]
-    else:
-        factor = job.scale or Fraction(4)
-    if not Fraction(99, 100) <= factor <= Fraction(401, 100):
-        raise UsageError(
-            f"{info.width}x{info.height} cannot be enlarged by {float(factor):.3g}.",
-            hint=f"Choose a width in [{round(info.shown_size[0])}, {round(4 * info.shown_size[0])}] or a scale in [1, 4].",
-        )
-    width, height = (max(2, floor(side * factor / 2 + Fraction(1, 2)) * 2) for side in (info.width, info.height))
-    return width, height
-
-
 def make_plan(
     job: Job,
     info: VideoInfo,
@@ -119,9 +103,10 @@ def make_plan(
     Raises UsageError for what cannot be done.
     """
     traits = model.traits
-    size = job.window if job.window is not None else traits.window
-    overlap = job.overlap if job.overlap is not None else min(traits.overlap, max(1, size - 1))
-    windows = WindowConfig(size=max(size, 2) if job.window is None else size, overlap=overlap)
+    length = job.window if job.window is not None else traits.window
+    overlap = job.overlap if job.overlap is not None else min(traits.overlap, max(1, length - 1))
+    windows = WindowConfig(size=max(length, 2) if job.window is None else length, overlap=overlap)
+    size = find_size(info, job)
     tile = _tile(job, info, model, windows, usable_bytes)
     start, end = snapped(info, job.start, job.end)
     count = _num_frames(start, end, info)
@@ -133,7 +118,8 @@ def make_plan(
     needs = plan_memory(model, windows.size, shape.height, shape.width, job.fps_factor, offload=offload)
     return Plan(
         info=info,
-        spec=_spec(job, info, choose_pix_fmt(encoder, info), steady, (start, end)),
+        spec=_spec(job, info, (size.width, size.height), choose_pix_fmt(encoder, info), steady, (start, end)),
+        size=size,
         encoder=encoder,
         request=Request(
             fps_factor=job.fps_factor, detail=traits.detail if job.detail is None else job.detail, seed=job.seed
@@ -151,21 +137,22 @@ def make_plan(
         needs=needs,
         usable=usable_bytes,
         waiting=waiting,
+        model_scale=traits.scale,
     )
 
 
 def _spec(
     job: Job,
     info: VideoInfo,
+    size: tuple[int, int],
     pix_fmt: str,
     steady: Fraction | None,
     part: tuple[Fraction | None, Fraction | None],
 ) -> OutputSpec:
-    width, height = output_size(info, job)
     time_base = (info.time_base if steady is None else 1 / steady) / job.fps_factor
     return OutputSpec(
-        width=width,
-        height=height,
+        width=size[0],
+        height=size[1],
         pix_fmt=pix_fmt,
         time_base=time_base,
         rate=(steady or info.average_rate) * job.fps_factor,

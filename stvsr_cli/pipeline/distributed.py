@@ -84,7 +84,7 @@ def workers(config: RayConfig, job: Job) -> Iterator[Workers]:
         yield Workers(pool, config.ship)
 
 
-def upscale(
+def distribute(
     job: Job,
     crew: Workers,
     *,

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from stvsr_cli import __version__
 from stvsr_cli.cli import app
 from stvsr_cli.cli.progress import make_display
-from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
+from stvsr_cli.cli.values import parse_count, parse_fit, parse_options, parse_scale, parse_time
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.report import Progress
 from stvsr_cli.media.read.probe import probe
@@ -72,7 +72,7 @@ def test_what_cannot_be_done_is_said_before_torch_is_imported(clip, tmp_path):
     there.write_bytes(b"something")
     (tmp_path / "text.mp4").write_text("no video")
     for arguments, code, said in (
-        ((clip, tmp_path / "out.mp4", "--scale", "9"), 2, "must lie in"),
+        ((clip, tmp_path / "out.mp4", "--scale", "99"), 2, "must lie in"),
         ((tmp_path / "none.mp4", tmp_path / "out.mp4"), 3, "No such file"),
         ((tmp_path / "text.mp4", tmp_path / "out.mp4"), 3, "cannot be read"),
         ((clip, there), 4, "exists already"),
@@ -167,7 +167,7 @@ def _with(path, content):
     [
         (("--codec", "libnothing"), 4, "libnothing"),
         (("--pix-fmt", "rgb48"), 4, "rgb48"),
-        (("--scale", "5"), 2, "[1, 4]"),
+        (("--scale", "17"), 2, "[1, 16]"),
         (("--scale", "big"), 2, "big"),
         (("--width", "10000"), 2, "cannot be enlarged"),
         (("--width", "100", "--height", "100"), 2, "exclude"),
@@ -299,6 +299,12 @@ def test_values():
     assert parse_scale("3/2") == parse_scale("1.5") == Fraction(3, 2)
     assert parse_count("7", "--tile", {"off": 0}) == 7 and parse_count("off", "--tile", {"off": 0}) == 0
     assert parse_options(["a=b", "c=d=e"]) == (("a", "b"), ("c", "d=e"))
+    assert parse_fit("3840x2160", None, None) == (3840, 2160) and parse_fit(None, 7, None) == (7, None)
+    for size in ("", "3840", "0x5", "5x00", "axb", "-1x5", "3840x2160x1"):
+        with pytest.raises(UsageError):
+            parse_fit(size, None, None)
+    with pytest.raises(UsageError):
+        parse_fit("8x8", 7, None)
     for text in ("", "-1", "1:2:3:4", "1e3", "x"):
         with pytest.raises(UsageError):
             parse_time(text, "--start")

@@ -32,7 +32,7 @@ def test_pieces_give_what_one_run_gives(tmp_path, name, ship):
     job = job_of(source, tmp_path / "out.mp4", **CASES[name])
     workers = crew(job, ship=ship)
     shown = []
-    report = distributed.upscale(job, workers, progress=shown.append)
+    report = distributed.distribute(job, workers, progress=shown.append)
     assert len(workers.pool.made) > 2 and workers.pool.made != sorted(workers.pool.made)
     assert job.output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
     assert (report.frames_in, report.frames_out, report.num_shots) == (
@@ -48,7 +48,7 @@ def test_a_small_file_is_one_piece(tmp_path, ship):
     upscale(job_of(source, tmp_path / "whole.mp4"), loaded=loaded())
     job = job_of(source, tmp_path / "out.mp4")
     workers = crew(job, ship=ship)
-    report = distributed.upscale(job, workers)
+    report = distributed.distribute(job, workers)
     assert not workers.pool.made and report.output.path == job.output
     assert job.output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
@@ -58,13 +58,13 @@ def test_a_run_goes_on_from_segments_out_of_order(tmp_path):
     upscale(job_of(source, tmp_path / "whole.mp4", **WINDOWED), loaded=loaded())
     job = job_of(source, tmp_path / "out.mp4", **WINDOWED)
     with pytest.raises(RuntimeError, match="the cluster broke"):
-        distributed.upscale(job, crew(job, most=3))
+        distributed.distribute(job, crew(job, most=3))
     manifest = json.loads((journal_folder(job.output) / "manifest.json").read_text())
     assert len(manifest["ahead"]) == 3 and not manifest["segments"] and not job.output.exists()
     harmed = journal_folder(job.output) / next(iter(manifest["ahead"].values()))["name"]
     harmed.write_bytes(harmed.read_bytes()[:-1])
     workers = crew(job)
-    distributed.upscale(job, workers)
+    distributed.distribute(job, workers)
     assert len(workers.pool.made) == NUM_SEGMENTS - 2
     assert job.output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
@@ -78,11 +78,11 @@ def test_either_engine_goes_on_after_the_other(tmp_path, first):
         with pytest.raises(RuntimeError):
             upscale(job, loaded=loaded(Failing(at=17)))
         workers = crew(job)
-        distributed.upscale(job, workers)
+        distributed.distribute(job, workers)
         assert 0 < len(workers.pool.made) < NUM_SEGMENTS
     else:
         with pytest.raises(RuntimeError):
-            distributed.upscale(job, crew(job, most=3))
+            distributed.distribute(job, crew(job, most=3))
         upscale(job, loaded=loaded())
     assert content(job.output) == content(tmp_path / "whole.mp4")
     assert not journal_folder(job.output).exists()
@@ -93,10 +93,10 @@ def test_the_stop_keeps_what_is_made(tmp_path):
     job = job_of(source, tmp_path / "out.mp4", **WINDOWED)
     stop = threading.Event()
     with pytest.raises(Interrupted, match="are kept in"):
-        distributed.upscale(job, crew(job, most=2, stop=stop), stop=stop)
+        distributed.distribute(job, crew(job, most=2, stop=stop), stop=stop)
     assert len(list(journal_folder(job.output).glob("*.segment"))) == 2
     upscale(job_of(source, tmp_path / "whole.mp4", **WINDOWED), loaded=loaded())
-    distributed.upscale(job, crew(job))
+    distributed.distribute(job, crew(job))
     assert job.output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
@@ -115,7 +115,7 @@ def test_out_of_memory_halves_the_batch_and_nothing_else(tmp_path):
     upscale(job_of(source, tmp_path / "whole.mp4", **changes), loaded=loaded())
     job = job_of(source, tmp_path / "out.mp4", **changes)
     workers = crew(job, model=Hungry())
-    distributed.upscale(job, workers)
+    distributed.distribute(job, workers)
     assert workers.pool.seats[0].halvings == 2
     assert job.output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
@@ -125,14 +125,14 @@ def test_what_is_no_file_is_refused(tmp_path, changes):
     job = job_of(clip(tmp_path / "in.mp4"), tmp_path / "out.mp4")
     changed = {name: Path(value) if name != "resume" else value for name, value in changes.items()}
     with pytest.raises(UsageError, match="--engine ray"):
-        distributed.upscale(replace(job, **changed), crew(job))
+        distributed.distribute(replace(job, **changed), crew(job))
 
 
 def test_an_output_that_exists_is_left(tmp_path):
     job = job_of(clip(tmp_path / "in.mp4"), tmp_path / "out.mp4")
     job.output.write_bytes(b"mine")
     with pytest.raises(OutputError, match="exists already"):
-        distributed.upscale(job, crew(job))
+        distributed.distribute(job, crew(job))
     assert job.output.read_bytes() == b"mine"
 
 
@@ -157,7 +157,7 @@ def test_packets_of_every_kind_travel(tmp_path, codec, suffix, options):
     for ship in ("never", "always"):
         job = job_of(source, tmp_path / f"{ship}.mkv", **changes)
         workers = crew(job, ship=ship)
-        distributed.upscale(job, workers)
+        distributed.distribute(job, workers)
         assert len(workers.pool.made) > 2
         assert packets(job.output) == packets(tmp_path / "whole.mkv")
 

@@ -8,11 +8,12 @@ import torch
 
 from stvsr_cli import Job, upscale
 from stvsr_cli.errors import InputError, OutputError, UsageError
-from stvsr_cli.job.plan import output_size
 from stvsr_cli.job.report import Loaded
+from stvsr_cli.job.size import Size, find_size
 from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.models import linear
 from stvsr_cli.models.entry import ModelOptions
+from stvsr_cli.pipeline import sources
 from stvsr_cli.pipeline.upscale import plan
 from tests.clips import BUNNY, beep_times, flash_times, make_video, pattern, read_frames
 
@@ -286,4 +287,32 @@ def test_a_plan_says_what_will_come(tmp_path):
     planned = plan(job)[1]
     assert (planned.width, planned.height, planned.num_frames) == (1280, 720, 200)
     assert planned.rate == 100 and planned.num_windows == 6
-    assert output_size(planned.info, job) == (1280, 720)
+    assert planned.size == find_size(planned.info, job) == Size(1280, 720, 1280, 720, Fraction(4))
+
+
+def test_a_frame_to_fit_is_filled_with_bars_or_with_sides_cut_off(tmp_path):
+    source = make_video(tmp_path / "in.mp4", [np.full((32, 48, 3), 200, np.uint8)] * 2)
+    box = {"width": 96, "height": 96, "fps_factor": 1}
+    upscale(job_of(source, tmp_path / "pad.mp4", fit_mode="pad", **box))
+    upscale(job_of(source, tmp_path / "crop.mp4", fit_mode="crop", **box))
+    upscale(job_of(source, tmp_path / "in_it.mp4", **box))
+    padded, cropped, inside = (read_frames(tmp_path / f"{name}.mp4")[0][0] for name in ("pad", "crop", "in_it"))
+    assert padded.shape == cropped.shape == (96, 96, 3) and inside.shape == (64, 96, 3)
+    assert padded[:12].max() < 12 and padded[-12:].max() < 12 and padded[20:76].min() > 180
+    assert cropped.min() > 180 and inside.min() > 180
+
+
+def test_what_the_model_does_not_enlarge_is_resampled_and_said(tmp_path, caplog):
+    source = make_video(tmp_path / "in.mp4", moving(2, 32, 16))
+    model = linear.LinearModel(CPU, scale=4)
+    report = upscale(job_of(source, tmp_path / "out.mp4", height=128), loaded=loaded_with(model))
+    assert (report.output.width, report.output.height) == (256, 128)
+    assert "enlarges 4 times; the rest, to 8 times, is resampled" in caplog.text
+
+
+def test_an_input_is_probed_once(tmp_path, monkeypatch):
+    source, probed = make_video(tmp_path / "in.mp4", moving(3)), []
+    probe = sources.probe
+    monkeypatch.setattr(sources, "probe", lambda path, **options: probed.append(path) or probe(path, **options))
+    upscale(job_of(source, tmp_path / "out.mp4"))
+    assert probed == [source]

@@ -19,7 +19,7 @@ from stvsr_cli.media.read.clock import CUT
 from stvsr_cli.media.read.part import BACK_S, BEYOND_S, seek_video
 from stvsr_cli.media.read.probe import VideoInfo, location, open_input
 from stvsr_cli.media.write.routes import Copied, Route, Transcoded, copied, copy_tags
-from stvsr_cli.media.write.streams import ALONE, COVERS, TEXT_CODEC, Plan, plan_streams
+from stvsr_cli.media.write.streams import ALONE, COVERS, TEXT_CODEC, Fate, plan_streams
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Companions:
             self.close()
             raise
 
-    def _open(self, plans: list[Plan]) -> None:
+    def _open(self, plans: list[Fate]) -> None:
         info, output = self._info, self._output
         source = open_input(info.path, remote=info.remote)
         self._inputs.append(source)

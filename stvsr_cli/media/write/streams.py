@@ -29,7 +29,7 @@ COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Fate:
     """What becomes of one stream."""
 
     index: int
@@ -41,7 +41,7 @@ class Plan:
     """How sound is converted."""
 
 
-def plan_streams(info: VideoInfo, container_format: str, supported: frozenset[str]) -> list[Plan]:
+def plan_streams(info: VideoInfo, container_format: str, supported: frozenset[str]) -> list[Fate]:
     """Say for each stream beside the video whether the output can hold it; what is to be copied is tried.
 
     container_format: FFmpeg's name of the output format; supported: the codecs it can hold.
@@ -65,60 +65,60 @@ def plan_streams(info: VideoInfo, container_format: str, supported: frozenset[st
     return [chosen.get(plan.index, plan) for plan in plans]
 
 
-def _conversion(stream: AudioStream, container: str) -> Plan:
+def _conversion(stream: AudioStream, container: str) -> Fate:
     """How a stream of sound is converted, or that it cannot be."""
     context = stream.codec_context
     try:
         sound = choose_sound(stream, container)
     except OutputError as error:
-        return Plan(stream.index, "drop", error.message)
+        return Fate(stream.index, "drop", error.message)
     rate = "" if sound.rate == context.sample_rate else f" of {sound.rate} Hz"
     layout = "" if sound.layout == context.layout.name else f" in {sound.layout}"
-    return Plan(stream.index, "convert", f"{context.name} becomes {sound.codec}{rate}{layout}", sound)
+    return Fate(stream.index, "convert", f"{context.name} becomes {sound.codec}{rate}{layout}", sound)
 
 
-def _otherwise(stream: StreamInfo, container: str, reason: str) -> Plan:
+def _otherwise(stream: StreamInfo, container: str, reason: str) -> Fate:
     """What becomes of a stream that the container refused to have copied."""
     if stream.kind == "audio":
-        return Plan(stream.index, "convert")
+        return Fate(stream.index, "convert")
     if stream.kind == "subtitle" and stream.codec in TEXT_SUBTITLES and container in TEXT_CODEC:
-        return Plan(stream.index, "convert", f"{stream.codec} becomes {TEXT_CODEC[container]}")
-    return Plan(stream.index, "drop", f"{container} does not take this {stream.tag or stream.codec} ({reason})")
+        return Fate(stream.index, "convert", f"{stream.codec} becomes {TEXT_CODEC[container]}")
+    return Fate(stream.index, "drop", f"{container} does not take this {stream.tag or stream.codec} ({reason})")
 
 
-def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Plan:
+def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Fate:
     codec, index = stream.codec, stream.index
     if stream.kind == "attachment":
         holds = container == "matroska"
-        return Plan(index, "attach") if holds else Plan(index, "drop", f"{container} holds no attachments")
+        return Fate(index, "attach") if holds else Fate(index, "drop", f"{container} holds no attachments")
     if stream.kind == "data":
         return _plan_data(stream, container)
     if codec == UNKNOWN:
-        return Plan(index, "drop", "nothing in it can be read")
+        return Fate(index, "drop", "nothing in it can be read")
     if stream.cover:
         return _plan_cover(stream, container)
     if stream.kind == "audio":
         if codec in supported and not (container == "mp4" and codec.startswith("pcm_")):  # few players read that
-            return Plan(index, "copy")
-        return Plan(index, "convert")
+            return Fate(index, "copy")
+        return Fate(index, "convert")
     if stream.kind == "subtitle" and codec in TEXT_SUBTITLES and codec not in supported:
         if container in TEXT_CODEC:
-            return Plan(index, "convert", f"{codec} becomes {TEXT_CODEC[container]}")
-        return Plan(index, "drop", f"{container} holds no text subtitles")
+            return Fate(index, "convert", f"{codec} becomes {TEXT_CODEC[container]}")
+        return Fate(index, "drop", f"{container} holds no text subtitles")
     if codec in supported and stream.kind in ("subtitle", "video"):
-        return Plan(index, "copy")
-    return Plan(index, "drop", f"{container} cannot hold {codec}")
+        return Fate(index, "copy")
+    return Fate(index, "drop", f"{container} cannot hold {codec}")
 
 
-def _plan_data(stream: StreamInfo, container: str) -> Plan:
+def _plan_data(stream: StreamInfo, container: str) -> Fate:
     if stream.tag == TIMECODE:
-        return Plan(stream.index, "remake", "the container makes it from the tag")
+        return Fate(stream.index, "remake", "the container makes it from the tag")
     if container in DATA_CONTAINERS:
-        return Plan(stream.index, "copy")
-    return Plan(stream.index, "drop", f"{container} holds no data ({stream.tag or stream.codec})")
+        return Fate(stream.index, "copy")
+    return Fate(stream.index, "drop", f"{container} holds no data ({stream.tag or stream.codec})")
 
 
-def _plan_cover(stream: StreamInfo, container: str) -> Plan:
+def _plan_cover(stream: StreamInfo, container: str) -> Fate:
     if stream.codec in COVERS and container in ("mp4", "matroska"):
-        return Plan(stream.index, "copy" if container == "mp4" else "attach")
-    return Plan(stream.index, "drop", f"{container} holds no cover picture in {stream.codec}")
+        return Fate(stream.index, "copy" if container == "mp4" else "attach")
+    return Fate(stream.index, "drop", f"{container} holds no cover picture in {stream.codec}")

@@ -70,7 +70,7 @@ def expected(source):
 def test_two_nodes_give_what_the_local_engine_gives(crew, clip, tmp_path):
     job = job_of(clip, tmp_path / "out.mp4", **MANY_PIECES)
     shown = []
-    distributed.upscale(job, replace(crew, ship="always"), progress=shown.append)
+    distributed.distribute(job, replace(crew, ship="always"), progress=shown.append)
     assert job.output.read_bytes() == expected(clip)
     assert len({seat.facts.node for seat in crew.pool.seats}) == 2
     assert len(shown[-1].workers) == 2 and all(rate > 0 for rate in shown[-1].workers.values())
@@ -87,7 +87,7 @@ def test_a_killed_worker_changes_nothing(crew, clip, tmp_path, caplog):
             os.kill(seat.facts.pid, signal.SIGKILL)
             killed.append(seat)
 
-    distributed.upscale(job, crew, progress=kill)
+    distributed.distribute(job, crew, progress=kill)
     assert killed and "is lost" in caplog.text
     assert job.output.read_bytes() == expected(clip)
 
@@ -137,6 +137,6 @@ def test_a_lost_node_changes_nothing(cluster, crew, clip, tmp_path, caplog):
             cluster.remove_node(next(iter(cluster.worker_nodes)))
             lost.set()
 
-    distributed.upscale(job, crew, progress=remove)
+    distributed.distribute(job, crew, progress=remove)
     assert lost.is_set() and "is lost" in caplog.text
     assert job.output.read_bytes() == expected(clip)
