@@ -15,6 +15,7 @@ from stvsr_cli.durable.journal import settle
 from stvsr_cli.errors import StallError
 from stvsr_cli.job.job import IMAGE_FORMATS, Job
 from stvsr_cli.job.report import Loaded, Progress, Report
+from stvsr_cli.job.size import find_size
 from stvsr_cli.media.images import is_image
 from stvsr_cli.media.pipes import PIPE, is_pipe
 from stvsr_cli.media.read.probe import VideoInfo, probe
@@ -101,9 +102,8 @@ def _with_encoder(job: Job, info: VideoInfo) -> Job:
         return job
     size, rate = (info.width, info.height), info.average_rate * job.fps_factor
     if job.encoder.codec in INSTEAD or has_card(job.device):  # a card takes frames up to some size
-        from stvsr_cli.job.plan import output_size
-
-        size = output_size(info, job)
+        found = find_size(info, job)
+        size = (found.width, found.height)
         if has_card(job.device):
             job = replace(job, encoder=on_card(job.encoder, job.output, info, size, rate))
     assert_encodes(job.encoder, job.output, info, size, rate)
