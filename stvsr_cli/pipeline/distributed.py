@@ -1,12 +1,11 @@
 """A job on many workers: a scan finds its stretches, workers make them in any order, the journal holds what is made."""
 
 import logging
-import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from stvsr_cli.durable.journal import Journal, settle
 from stvsr_cli.durable.manifest import file_identity
 from stvsr_cli.durable.segments import is_whole
 from stvsr_cli.engine.ray.cluster import RayConfig, workers_of
+from stvsr_cli.engine.ray.looks import looks
 from stvsr_cli.engine.ray.pieces import Made, Piece, Tools
 from stvsr_cli.engine.ray.pool import Pool, Seat, Task, batch_of
 from stvsr_cli.errors import Interrupted, OutputError, UsageError
@@ -28,12 +28,14 @@ from stvsr_cli.job.stretches import Stretch, Stretches
 from stvsr_cli.media.images import is_image
 from stvsr_cli.media.read.clip import Part, cut_clip, whole_clip
 from stvsr_cli.media.read.deinterlace import with_fields
-from stvsr_cli.media.read.moments import Moment, moments
+from stvsr_cli.media.read.glances import Chunk, Glance
+from stvsr_cli.media.read.moments import Moment
 from stvsr_cli.media.read.probe import VideoInfo, probe
 from stvsr_cli.media.write.choice import steady_rate
 from stvsr_cli.media.write.mux import OutputFile, check_target
 from stvsr_cli.pipeline import upscale as local
 from stvsr_cli.pipeline.loading import load, plan_on
+from stvsr_cli.pipeline.scan import Scan
 from stvsr_cli.pipeline.work import settings
 from stvsr_cli.runtime.parts import part_path, publish, write_whole
 
@@ -53,6 +55,8 @@ class Workers:
 
     pool: Pool
     ship: str
+    looks: Callable[..., Iterator[list[Glance]]] = looks
+    """Looks over chunks of a video; see `engine.ray.looks`."""
     _shared: dict[tuple[str, Path, Path], bool] = field(default_factory=dict)
 
     @property
@@ -199,7 +203,7 @@ class Film:
         known: list[Moment] = []
         self._before = journal.frames_out
         part = replace(job, start=planned.start, end=planned.end)
-        scan = Scan(part, planned.info, stretches, known)
+        scan = Scan(part, planned.info, stretches, known, self._look)
         try:
             while not (scan.is_done and not self._tasks):
                 for stretch in scan.found():
@@ -237,14 +241,27 @@ class Film:
             )  # fmt: skip
             if shares:
                 return seat.actor.make.remote(piece)
-            return seat.actor.make.remote(piece, *self._sent(info, needed, whole=task.whole))
+            return seat.actor.make.remote(piece, *self._sent(info, needed[0].pts, needed[-1].pts, whole=task.whole))
 
         task = self.crew.pool.submit(stretch.num_seen, send)
         self._tasks[task.future] = (task, stretch)
 
-    def _sent(self, info: VideoInfo, needed: tuple[Moment, ...], *, whole: bool) -> tuple[Any, ...]:
-        """What a worker that does not have this machine's disk is to read, by Ray's references."""
-        cut = None if whole else cut_clip(info, needed[0].pts, needed[-1].pts)
+    def _look(self, info: VideoInfo, chunks: Sequence[Chunk]) -> Iterator[list[Glance]]:
+        """Have a video looked over by cores of the cluster. Raises Differs where they cannot."""
+        ready = [seat for seat in self.crew.pool.seats if seat.facts is not None]
+        sees = all(self.crew.share(seat, self.job, self._identity) for seat in ready)
+
+        def send(chunk: Chunk) -> tuple[Any, ...]:
+            return () if sees else self._sent(info, chunk.stamps[0], chunk.stamps[-1], whole=False)
+
+        return self.crew.looks(info, chunks, self._identity, send)
+
+    def _sent(self, info: VideoInfo, first: int, last: int, *, whole: bool) -> tuple[Any, ...]:
+        """What a machine that does not have this one's disk is to read for frames from one moment to another.
+
+        Returns Ray's references.
+        """
+        cut = None if whole else cut_clip(info, first, last)
         if cut is None:
             if self._all is None:
                 self._all = self.crew.pool.put(whole_clip(info))
@@ -255,16 +272,16 @@ class Film:
         return self.crew.pool.put(clip), self._heads[head]
 
     def _accept(self, journal: Journal) -> None:
-        """Wait a moment for what is in work, and keep what is finished."""
+        """Wait a moment for what is in work, and keep what is finished; then raise what failed."""
         done, _ = wait(self._tasks, TICK_S, FIRST_COMPLETED) if self._tasks else (set(), None)
         if not self._tasks:
             time.sleep(TICK_S / 4)
-        for future in done:
+        for future in sorted(done, key=_has_failed):
             _, stretch = self._tasks.pop(future)
             if future.cancelled() or stretch is None:
                 continue
             made = future.result()
-            _keep(made, stretch, journal)
+            keep(made, stretch, journal)
             for name, seconds in made.seconds.items():
                 self._seconds[name] = self._seconds.get(name, 0.0) + seconds
             self._peak = max(self._peak, made.peak_bytes)
@@ -284,60 +301,8 @@ class Film:
             self.progress(Progress(phase, going, total, fps, workers=rates))
 
 
-class Scan:
-    """Reads a video ahead of the workers, in a thread, and finds its stretches.
-
-    known: takes the moments of all frames, in order.
-    """
-
-    def __init__(self, job: Job, info: VideoInfo, stretches: Stretches, known: list[Moment]) -> None:
-        self._job, self._info, self._stretches, self._known = job, info, stretches, known
-        self._queue: queue.SimpleQueue[Stretch] = queue.SimpleQueue()
-        self._end = threading.Event()
-        self._error: BaseException | None = None
-        self.seconds = 0.0
-        self.last_number = 0
-        self._thread = threading.Thread(target=self._run, name="scan", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        begin = time.perf_counter()
-        try:
-            for stretch in self._stretches.of(self._cuts()):
-                self.last_number = stretch.number
-                self._queue.put(stretch)
-        except BaseException as error:  # raised again where the stretches are taken
-            self._error = error
-        self.seconds = time.perf_counter() - begin
-
-    def _cuts(self) -> Iterator[bool]:
-        job = self._job
-        found = moments(self._info, start=job.start, end=job.end, threads=job.threads, mode=job.cuts)
-        for moment in found:
-            if self._end.is_set():
-                raise Interrupted("the scan was stopped.")
-            self._known.append(moment)
-            yield moment.cut
-
-    def found(self) -> Iterator[Stretch]:
-        """The stretches that were found since the last call. Raises what ended the scan."""
-        while not self._queue.empty():
-            yield self._queue.get()
-        self.check()
-
-    def check(self) -> None:
-        """Raise what ended the scan, unless it was told to end."""
-        if self._error is not None and not self._end.is_set():
-            raise self._error
-
-    @property
-    def is_done(self) -> bool:
-        """Whether no more stretches will be found."""
-        return not self._thread.is_alive() and self._queue.empty()
-
-    def end(self) -> None:
-        """Read no further."""
-        self._end.set()
+def _has_failed(future: Future[Made]) -> bool:
+    return not future.cancelled() and future.exception() is not None
 
 
 def _resolved(job: Job) -> Job:
@@ -346,7 +311,7 @@ def _resolved(job: Job) -> Job:
     return replace(job, input=job.input.resolve(), output=job.output.resolve(), weights=weights)
 
 
-def _keep(made: Made, stretch: Stretch, journal: Journal) -> None:
+def keep(made: Made, stretch: Stretch, journal: Journal) -> None:
     """Put a segment into the journal, on disk to stay. Raises OutputError if it is not what the worker made."""
     if made.segment is None:
         raise OutputError(f"a worker has made no segment of {journal.target}.")

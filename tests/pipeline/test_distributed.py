@@ -13,10 +13,10 @@ from stvsr_cli import upscale
 from stvsr_cli.durable.journal import journal_folder
 from stvsr_cli.errors import Interrupted, OutputError, UsageError
 from stvsr_cli.media.write.encode import EncoderConfig
-from stvsr_cli.pipeline import distributed
+from stvsr_cli.pipeline import distributed, scan
 from tests.clips import make_video, pattern
 from tests.durable.test_resume import CASES, Failing, clip, content, job_of, loaded
-from tests.engine.ray.stand_in import crew
+from tests.engine.ray.stand_in import crew, look_here
 
 WINDOWED = {"segment_frames": 12, "window": 3}
 NUM_SEGMENTS = 7
@@ -160,6 +160,25 @@ def test_packets_of_every_kind_travel(tmp_path, codec, suffix, options):
         distributed.distribute(job, workers)
         assert len(workers.pool.made) > 2
         assert packets(job.output) == packets(tmp_path / "whole.mkv")
+
+
+@pytest.mark.parametrize("ship", ["never", "always"])
+def test_a_scan_in_chunks_finds_the_same(tmp_path, ship, monkeypatch, caplog):
+    pictures = [pattern(7 * i, 64, 48)[:, :, [0, 1, 2] if i < 31 else [2, 0, 1]] for i in range(60)]
+    source = make_video(tmp_path / "in.mp4", pictures, options={"g": "12", "bf": "2", "preset": "ultrafast"})
+    upscale(job_of(source, tmp_path / "whole.mp4", **WINDOWED), loaded=loaded())
+    job = job_of(source, tmp_path / "out.mp4", **WINDOWED)
+    looked = []
+
+    def looks(info, chunks, identity, send):
+        for chunk, found in zip(chunks, look_here(info, chunks, identity, send), strict=True):
+            looked.append(len(chunk.stamps))
+            yield found
+
+    monkeypatch.setattr(scan, "CHUNK_FRAMES", 10)
+    distributed.distribute(job, replace(crew(job, ship=ship), looks=looks))
+    assert len(looked) > 3 and sum(looked) > 60
+    assert job.output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 
 def packets(path):

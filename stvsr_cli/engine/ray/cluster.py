@@ -70,7 +70,9 @@ def workers_of(config: RayConfig, job: Job, tools: Tools) -> Iterator[Pool]:
             stack.callback(ray.shutdown)
             _connect(ray, config, job)
         options, count, threads = _room(ray.cluster_resources(), config, job)
-        make = ray.remote(**options, max_restarts=-1, concurrency_groups={"tell": 1})(_actor_class())
+        make = ray.remote(**options, max_restarts=-1, scheduling_strategy="SPREAD", concurrency_groups={"tell": 1})(
+            _actor_class()
+        )
         logger.info("%d workers with %s", count, ", ".join(f"{key} {value:g}" for key, value in options.items()))
         with Pool([make.remote(tools, job, threads) for _ in range(count)], stall_s=job.stall_timeout_s) as pool:
             yield pool

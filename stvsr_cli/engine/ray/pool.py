@@ -227,6 +227,16 @@ class Pool:
         is_start, is_work = reference == seat.starting, reference == seat.work
         try:
             value = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:  # a fault in the program, which would come again
+            if seat.task is not None and is_work:
+                seat.task.future.set_exception(error.cause if isinstance(error.cause, Exception) else error)
+                seat.task = seat.work = None
+            elif is_start:
+                seat.starting = None
+                self._leave_out(seat, _as_fault(error))
+            else:
+                seat.told = None
+            return
         except self._ray.exceptions.RayError as error:
             if is_start:
                 seat.starting = None

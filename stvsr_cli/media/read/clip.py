@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import av.error
 
+from stvsr_cli.media.read.part import seek_video
 from stvsr_cli.media.read.probe import VideoInfo, open_input
 
 MARGIN_FRAMES = 2
@@ -73,19 +74,20 @@ def cut_clip(info: VideoInfo, first: int, last: int) -> tuple[tuple[Part, ...], 
 def _read_on(container: "av.container.InputContainer", info: VideoInfo, seek: int, last: int) -> int | None:
     """Read all packets from before a moment to another moment; returns when the first keyframe is shown."""
     stream = container.streams[info.stream_index]
-    limit = last + MARGIN_FRAMES * info.frame_ticks
+    scale = info.time_base / (info.stream_base or info.time_base)
+    limit = round((last + MARGIN_FRAMES * info.frame_ticks) * scale)
     if seek > info.start_pts:
-        container.seek(seek - info.ticks_before, stream=stream, backward=True)
+        seek_video(container, stream, info, seek - info.ticks_before, by_time=True)
     begins: int | None = None
     late = 0
-    for packet in container.demux(stream):
+    for packet in info.clock.followed(container.demux(stream)):
         if packet.pts is None and packet.dts is None:
             continue
         begins = packet.pts if begins is None and packet.is_keyframe else begins
         late += packet.dts is None and packet.pts is not None and packet.pts > limit
         if (packet.dts is not None and packet.dts > limit) or late > REORDERED_PACKETS:
             break
-    return begins
+    return None if begins is None else round(begins / scale)
 
 
 def whole_clip(info: VideoInfo) -> Clip:

@@ -28,22 +28,30 @@ SAMPLES = 8
 """Samples taken of a cell in each direction."""
 
 
+THRESHOLD = 0.2
+"""Share of structure, after the best shift, that two frames of different shots do not have in common."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Change:
+class Change:
     """What differs between a frame and the one before it."""
 
     structure: float
     """0 if one is the other moved, brightened or dimmed, 1 if they share nothing."""
     brightness: float
     """Mean absolute difference, of 1."""
+    back: float | None = None
+    """The same as structure, against the frame before that, where the change is a large one."""
+
+    def is_large(self, threshold: float) -> bool:
+        """Whether the change could be a cut."""
+        return self.structure > threshold and self.brightness > LEAST_CHANGE
 
 
-def mark_cuts(frames: Iterable[Frame], *, mode: str = "hold", threshold: float = 0.2) -> Iterator[Frame]:
+def mark_cuts(frames: Iterable[Frame], *, mode: str = "hold", threshold: float = THRESHOLD) -> Iterator[Frame]:
     """Yield the frames with `cut` set where a new shot begins; the first frame always begins one. Lags one frame.
 
-    mode: "hold" looks for cuts, "ignore" takes the whole stream as one shot. threshold: share of structure, after
-    the best shift, that two frames must not have in common. A cut must also stand out from the changes before and
-    after it, so that fades and shaking are none; and what comes back after one frame was a flash.
+    mode: "hold" looks for cuts, "ignore" takes the whole stream as one shot. threshold: as of `find_cuts`.
     """
     if mode not in ("hold", "ignore"):
         raise ValueError(f"{mode = } must be hold or ignore")
@@ -51,32 +59,57 @@ def mark_cuts(frames: Iterable[Frame], *, mode: str = "hold", threshold: float =
         for number, frame in enumerate(frames):
             yield replace(frame, cut=number == 0)
         return
-    recent: deque[_Change] = deque(maxlen=3)
+    held: deque[Frame] = deque()
+
+    def pictures() -> Iterator[Picture]:
+        for frame in frames:
+            held.append(frame)
+            yield frame.picture
+
+    for cut in find_cuts(changes(pictures(), threshold=threshold), threshold=threshold):
+        yield replace(held.popleft(), cut=cut)
+
+
+def changes(pictures: Iterable[Picture], *, threshold: float = THRESHOLD) -> Iterator[Change | None]:
+    """Yield how each picture differs from the one before it; None for the first."""
     layouts: deque[np.ndarray] = deque(maxlen=3)
-    waiting: Frame | None = None
-    change: _Change | None = None
-    suspect = False
-    for frame in frames:
-        layouts.append(_layout(frame.picture))
-        following = None if waiting is None else _change(layouts[-2], layouts[-1])
-        if waiting is not None and following is not None:
+    for picture in pictures:
+        layouts.append(_layout(picture))
+        change = None if len(layouts) == 1 else _change(layouts[-2], layouts[-1])
+        if change is not None and len(layouts) == 3 and change.is_large(threshold):
+            change = replace(change, back=_change(layouts[0], layouts[2]).structure)
+        yield change
+
+
+def find_cuts(changes: Iterable[Change | None], *, threshold: float = THRESHOLD) -> Iterator[bool]:
+    """Yield, for each frame, whether a new shot begins with it; lags one frame.
+
+    threshold: share of structure, after the best shift, that two frames must not have in common. A cut must also stand
+    out from the changes before and after it, so that fades and shaking are none; and what comes back after one frame
+    was a flash.
+    """
+    recent: deque[Change] = deque(maxlen=3)
+    change: Change | None = None
+    begun = suspect = False
+    for following in changes:
+        if begun and following is not None:
             is_cut = change is None or (suspect and change.brightness > STANDS_OUT * following.brightness)
-            yield replace(waiting, cut=is_cut)
+            yield is_cut
             if is_cut:
                 recent.clear()
             elif change is not None:
                 recent.append(change)
             suspect = _is_suspect(following, recent, threshold)
-            if suspect and len(layouts) == 3:  # the picture before last again: a flash ends
-                suspect = is_cut or _change(layouts[0], layouts[2]).structure >= threshold
-        waiting, change = frame, following
-    if waiting is not None:
-        yield replace(waiting, cut=change is None or suspect)
+            if suspect and following.back is not None:  # the picture before last again: a flash ends
+                suspect = is_cut or following.back >= threshold
+        begun, change = True, following
+    if begun:
+        yield change is None or suspect
 
 
-def _is_suspect(change: _Change, recent: Iterable[_Change], threshold: float) -> bool:
+def _is_suspect(change: Change, recent: Iterable[Change], threshold: float) -> bool:
     """Whether a change is large, and larger than those before it."""
-    if change.structure <= threshold or change.brightness <= LEAST_CHANGE:
+    if not change.is_large(threshold):
         return False
     usual = list(recent)
     return not usual or (
@@ -98,11 +131,11 @@ def _layout(picture: Picture) -> np.ndarray:
     return used / (2**picture.bit_depth - 1)
 
 
-def _change(a: np.ndarray, b: np.ndarray) -> _Change:
+def _change(a: np.ndarray, b: np.ndarray) -> Change:
     brightness = float(np.abs(a - b).mean())
     if max(a.var(), b.var()) < FAINT:  # two plain pictures have only their brightness to tell them apart
-        return _Change(float(brightness > PLAIN_CHANGE), brightness)
-    return _Change(1 - _best_correlation(a, b), brightness)
+        return Change(float(brightness > PLAIN_CHANGE), brightness)
+    return Change(1 - _best_correlation(a, b), brightness)
 
 
 @lru_cache(maxsize=4)

@@ -5,10 +5,12 @@ from concurrent.futures import Future
 
 import torch
 
+from stvsr_cli.engine.ray.looks import look
 from stvsr_cli.engine.ray.pieces import Tools
 from stvsr_cli.engine.ray.pool import Seat, Task
 from stvsr_cli.engine.ray.worker import Worker
 from stvsr_cli.job.report import Loaded
+from stvsr_cli.media.read.moments import Differs
 from stvsr_cli.pipeline import upscale as local
 from stvsr_cli.pipeline.distributed import Workers
 from stvsr_cli.pipeline.loading import plan_on
@@ -97,8 +99,17 @@ class BackwardPool:
         return {"here": 1.0}
 
 
+def look_here(info, chunks, identity, send):
+    """Looks over chunks in this process."""
+    for chunk in chunks:
+        found = look(info, chunk, identity, *send(chunk))
+        if isinstance(found, str):
+            raise Differs(found)
+        yield found
+
+
 def crew(job, *, ship="never", most=10**9, stop=None, model=None):
     """Workers for a job, with a stand-in model."""
     known = Loaded(model or Failing(), torch.device("cpu"), torch.float32, 0.0, "weights")
     tools = Tools(load=lambda job: known, plan=plan_on, upscale=local.upscale)
-    return Workers(BackwardPool(Worker(tools, job), most, stop), ship)
+    return Workers(BackwardPool(Worker(tools, job), most, stop), ship, look_here)
