@@ -17,7 +17,7 @@ from stvsr_cli.cli.evaluate import evaluate
 from stvsr_cli.cli.info import info
 from stvsr_cli.cli.man import man
 from stvsr_cli.cli.models import app as models_app
-from stvsr_cli.cli.preview import preview
+from stvsr_cli.cli.preview import SHARED, preview
 from stvsr_cli.cli.train import train
 from stvsr_cli.cli.upscale import upscale
 
@@ -99,7 +99,7 @@ def _root(
         if show_config:
             _show(settings, counted)
             raise typer.Exit
-        return as_tree(settings)
+        return as_tree(settings, {"preview": ("upscale", SHARED)})
 
     context.default_map = failing(read_all)
     if context.invoked_subcommand is None:

@@ -86,9 +86,15 @@ def _settings(
     return found
 
 
-def as_tree(settings: list[Setting]) -> Tree:
-    """Settings as a tree of defaults; later ones win."""
-    tree: Tree = {}
+def as_tree(settings: list[Setting], lenders: Mapping[str, tuple[str, frozenset[str]]]) -> Tree:
+    """Settings as a tree of defaults; later ones win.
+
+    lenders: of commands, another whose settings they share, and the names that they share.
+    """
+    tree: Tree = {
+        borrower: {s.name: s.value for s in settings if s.command == (lender,) and s.name in shared}
+        for borrower, (lender, shared) in lenders.items()
+    }
     for setting in settings:
         place = tree
         for part in setting.command:

@@ -81,6 +81,7 @@ def _print(check: "Check") -> None:
 
 def _summary(found: "list[Check]") -> str:
     counts = {state: sum(check.state == state for check in found) for state in MARKS}
+    warnings = f"{counts['warning']} warning{'' if counts['warning'] == 1 else 's'}"
     if counts["bad"]:
-        return f"{counts['bad']} bad, {counts['warning']} to be warned of, {counts['good']} good."
-    return f"All works; {counts['warning']} to be warned of." if counts["warning"] else "All works."
+        return f"{counts['bad']} bad, {warnings}, {counts['good']} good."
+    return f"All works, with {warnings}." if counts["warning"] else "All works."

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from stvsr_cli.preview.moments import Moment
     from stvsr_cli.preview.trial import Choice, Outcome
 
+SHARED = frozenset({"scale", "height", "fps_factor", "device", "precision", "codec", "crf", "preset", "threads"})
+"""Options that mean the same in `stvsr upscale`, so that what is configured there counts here."""
 CLIP_S = Fraction(1)
 """Length of a looping clip."""
 

@@ -16,6 +16,9 @@ from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.deinterlace import with_fields
 from stvsr_cli.media.read.probe import VideoInfo, probe
 
+SAME_RATE = Fraction(2, 100)
+"""Share by which a counted frame rate may differ from the header's: containers round times, and the last frame's end."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
@@ -57,8 +60,12 @@ class Clip:
 
     @property
     def rate(self) -> Fraction:
-        """Frames per second, counted; the header's where there is but one frame."""
-        return self.num_frames / self.duration_s if self.num_frames > 1 and self.duration_s else self.info.average_rate
+        """Frames per second: the header's, unless counting finds another."""
+        said = self.info.average_rate
+        if self.num_frames < 2 or not self.duration_s:
+            return said
+        counted = self.num_frames / self.duration_s
+        return said if abs(counted - said) < SAME_RATE * said else counted
 
     @property
     def length_s(self) -> Fraction:

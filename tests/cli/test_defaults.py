@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
@@ -12,6 +13,7 @@ from stvsr_cli.cli import app
 from stvsr_cli.cli.config import read
 from stvsr_cli.cli.defaults import layers
 from stvsr_cli.cli.like import command_line, parameters
+from stvsr_cli.cli.preview import SHARED
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.quality import QUALITIES
 from stvsr_cli.job.quality import settings as quality_settings
@@ -140,6 +142,16 @@ def test_the_projects_file_is_stronger_than_the_users(tmp_path: Path, monkeypatc
     named.write_text("[compare]\nthreads = 3\n")
     assert "threads = 3" in run("--config", named, "--show-config").stdout
     assert run("--config", tmp_path / "none.toml", "doctor").exit_code == 2
+
+
+def test_a_preview_shows_what_is_configured_for_the_whole_run(clip: Path) -> None:
+    config, sheet = clip.parent / "some.toml", clip.parent / "sheet.png"
+    config.write_text('[upscale]\nscale = 2\nmodel = "osdenhancer"\n[preview]\nmodel = ["linear"]\n')
+    done = run("--config", config, "preview", clip, "-o", sheet, "--at", "0.04", "--progress", "none")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("linear: about")
+    shared = {p.name for p in typer.main.get_command(app).commands["upscale"].params} & SHARED
+    assert shared == SHARED
 
 
 @pytest.mark.parametrize(
