@@ -10,6 +10,7 @@ from stvsr_cli.cli.progress import KINDS
 from stvsr_cli.job import job as jobs
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.quality import Word
+from stvsr_cli.models import entry
 from stvsr_cli.models.fit import asked
 
 DEFAULT = Job(input=Path("-"), output=Path("-"))
@@ -100,18 +101,11 @@ Detail = Annotated[
 ]
 Prompt = Annotated[str | None, typer.Option(help="What the video shows (dloral).", rich_help_panel=MODEL)]
 ColorFix = Annotated[
-    str | None,
-    typer.Option(
-        help="adain, wavelet or none (dloral).", autocompletion=among("adain", "wavelet", "none"), rich_help_panel=MODEL
-    ),
+    entry.ColorFix | None, typer.Option(help="Whose colours the result takes (dloral).", rich_help_panel=MODEL)
 ]
 Posterior = Annotated[
-    str | None,
-    typer.Option(
-        help="mode or sample (osdenhancer, dloral, diffst).",
-        autocompletion=among("mode", "sample"),
-        rich_help_panel=MODEL,
-    ),
+    entry.Posterior | None,
+    typer.Option(help="Which latent is taken (osdenhancer, dloral, diffst).", rich_help_panel=MODEL),
 ]
 Base = Annotated[
     Path | None,

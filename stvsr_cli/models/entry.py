@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stvsr_cli.weights.hub import Source
 
@@ -13,16 +13,20 @@ if TYPE_CHECKING:
     from stvsr_cli.models.contract import OneStepModel
 
 
+ColorFix = Literal["adain", "wavelet", "none"]
+Posterior = Literal["mode", "sample"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelOptions:
     """Options that only some models have; None leaves a model's own default."""
 
     prompt: str | None = None
     """Text that the video is described by (dloral)."""
-    color_fix: str | None = None
-    """adain, wavelet or none: whose colours the result takes (dloral)."""
-    posterior: str | None = None
-    """mode or sample: which latent the autoencoder's posterior gives (osdenhancer, dloral, diffst)."""
+    color_fix: ColorFix | None = None
+    """Whose colours the result takes (dloral)."""
+    posterior: Posterior | None = None
+    """Which latent the autoencoder's posterior gives (osdenhancer, dloral, diffst)."""
     base: Path | None = None
     """Folder of the base model, where it is not beside the weights (dloral)."""
     vae_tile_px: int | None = None
