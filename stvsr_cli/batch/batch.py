@@ -336,7 +336,7 @@ def is_complete(job: Job) -> bool:
     frame_s = 1 / info.average_rate
     length = info.duration_s
     if length is not None:
-        length = max(Fraction(0), min(job.end or length, length) - (job.start or 0))
+        length = max(Fraction(0), min(job.end or length, length) - (job.start or 0)) * job.slow_motion
         if abs(found.duration_s - length) > 2 * frame_s:
             return False
     if info.num_frames is None or job.start is not None or job.end is not None:

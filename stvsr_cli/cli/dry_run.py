@@ -82,8 +82,9 @@ def _disk(job: Job, plan: Plan) -> str:
 
 def _streams(job: Job, info: VideoInfo) -> list[str]:
     kinds = {stream.index: stream for stream in info.streams}
-    if job.encoder.codec == "rawvideo":
-        return [f"stream {index}  drop {stream.kind} {stream.codec} (pictures only)" for index, stream in kinds.items()]
+    if job.encoder.codec == "rawvideo" or job.slow_motion > 1:
+        why = "time is stretched" if job.slow_motion > 1 else "pictures only"
+        return [f"stream {index}  drop {stream.kind} {stream.codec} ({why})" for index, stream in kinds.items()]
     suffix = next((suffix for suffix, name in FORMATS.items() if name == (job.format or PIPE_FORMATS[0])), "")
     fates = plan_streams(info, *supported_codecs(Path(f"-{suffix}") if job.output == PIPE else job.output))
     lines = [

@@ -46,6 +46,12 @@ FitMode = Annotated[
     typer.Option(help="inside; pad: with black bars to the full size; crop: sides cut off.", rich_help_panel=SIZE),
 ]
 FpsFactor = Annotated[int, typer.Option(help="Frame rate factor: 1 (size only), 2 or 4.", rich_help_panel=SIZE)]
+SlowMotion = Annotated[
+    int,
+    typer.Option(
+        metavar="1|2|4", help="So many times as slow, at the rate it has; without the sound.", rich_help_panel=SIZE
+    ),
+]
 Cuts = Annotated[
     jobs.Cuts,
     typer.Option(help="hold: no frame is made across a cut; ignore: the file is one shot.", rich_help_panel=SIZE),

@@ -55,6 +55,8 @@ class Job:
     """Where width and height are given: the largest picture inside; with bars around it; or filling all, sides cut."""
     fps_factor: int = 2
     """1, 2 or 4 times the frame rate."""
+    slow_motion: int = 1
+    """1, 2 or 4 times as slow, by as many frames more; what has times of its own, such as sound, is left out."""
     window: int | None = None
     """Source frames per model call; None: the model's own."""
     overlap: int | None = None
@@ -133,6 +135,13 @@ class Job:
     def _check_size_and_time(self) -> None:
         if self.fps_factor not in (1, 2, 4):
             raise UsageError(f"fps-factor={self.fps_factor} must be 1, 2 or 4.")
+        if self.slow_motion not in (1, 2, 4):
+            raise UsageError(f"slow-motion={self.slow_motion} must be 1, 2 or 4.")
+        if self.fps_factor % self.slow_motion:
+            raise UsageError(
+                f"--slow-motion {self.slow_motion} needs as many frames.",
+                hint=f"Use --fps-factor {self.slow_motion} or 4.",
+            )
         if self.scale is not None and (self.width is not None or self.height is not None):
             raise UsageError("--scale excludes --width, --height and --fit.", hint="Give one of them.")
         if self.fit_mode != "inside" and (self.width is None or self.height is None):

@@ -149,16 +149,19 @@ def _spec(
     steady: Fraction | None,
     part: tuple[Fraction | None, Fraction | None],
 ) -> OutputSpec:
-    time_base = (info.time_base if steady is None else 1 / steady) / job.fps_factor
+    slower = job.slow_motion
+    time_base = (info.time_base if steady is None else 1 / steady) / job.fps_factor * slower
+    start = part[0] or 0 * time_base
     return OutputSpec(
         width=size[0],
         height=size[1],
         pix_fmt=pix_fmt,
         time_base=time_base,
-        rate=(steady or info.average_rate) * job.fps_factor,
+        rate=(steady or info.average_rate) * job.fps_factor / slower,
         color=output_color(info, pix_fmt),
-        start=part[0] or 0 * time_base,
+        start=slower * (info.origin + start) - info.origin,  # at which moment of the stretched input it begins
         end=part[1],
+        slowed=slower > 1,
     )
 
 

@@ -88,7 +88,7 @@ def _opened(job: Job, *, reserve: bool = True) -> Iterator[tuple[Job, Source, Si
     with sink.reserved() if reserve else nullcontext(), open_source(job) as source:
         made = sink.target
         if is_single(job.input) and is_single(made):
-            job = replace(job, fps_factor=1)
+            job = replace(job, fps_factor=1, slow_motion=1)
         job = replace(job, output=made, encoder=sink.encoder(source.info))
         yield _with_encoder(job, source.info), source, sink
 

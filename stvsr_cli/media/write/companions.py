@@ -36,15 +36,29 @@ class Companions:
     """Copies the streams beside the video into an output, as far as the video has come."""
 
     def __init__(
-        self, info: VideoInfo, output: "av.container.OutputContainer", *, start: Fraction, end: Fraction | None
+        self,
+        info: VideoInfo,
+        output: "av.container.OutputContainer",
+        *,
+        start: Fraction,
+        end: Fraction | None,
+        alone: bool = False,
     ) -> None:
-        """info: the source. output: has its video stream already, as the first. start, end: seconds of the source."""
+        """info: the source. output: has its video stream already, as the first. start, end: seconds of the source.
+
+        alone: whether all that has times of its own is left out.
+        """
         self._info, self._output = info, output
         self._start, self._length = start, None if end is None else end - start
         self._origin = info.origin + start
         self._inputs: list[av.container.InputContainer] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._sources: list[_Source] = []
+        if alone:
+            left = ", ".join(sorted({stream.kind for stream in info.streams}))
+            if left:
+                logger.warning("time is stretched: %s left out", left)
+            return
         plans = plan_streams(info, output.format.name, frozenset(output.supported_codecs))
         kinds = {stream.index: stream.kind for stream in info.streams}
         for plan in plans:

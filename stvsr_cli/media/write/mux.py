@@ -64,6 +64,8 @@ class OutputSpec:
     """Seconds from the input's start at which the output begins."""
     end: Fraction | None = None
     """Seconds from the input's start at which the output ends."""
+    slowed: bool = False
+    """Whether time is stretched, so that nothing beside the video can go along."""
     record: Record | None = None
     """How it is made, for its metadata; None: nothing is said of that."""
 
@@ -119,7 +121,9 @@ class OutputFile:
         try:
             self._stream = add_video(self._container, self.source, spec, self.encoder)
             self._feeder = Feeder(self.encoder.codec, self._stream.pix_fmt or "", spec.time_base)
-            self._companions = Companions(self.source, self._container, start=spec.start, end=spec.end)
+            self._companions = Companions(
+                self.source, self._container, start=spec.start, end=spec.end, alone=spec.slowed
+            )
             try:
                 sign(self._container.metadata, self._container.format.name, spec.record)
                 self._stream.codec_context.open()
