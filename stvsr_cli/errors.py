@@ -39,6 +39,10 @@ class InputError(StvsrError):
     exit_code = 3
 
 
+class InputChanged(InputError):
+    """The input was written to while it was read: what was made of it is of no use."""
+
+
 class OutputError(StvsrError):
     """The output cannot be written."""
 

@@ -8,21 +8,26 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stvsr_cli import __version__
-from stvsr_cli.batch.claims import claimed
+from stvsr_cli.batch.claims import Claims
+from stvsr_cli.batch.existing import Made, is_complete
 from stvsr_cli.batch.inputs import Item, make_folder
-from stvsr_cli.errors import Interrupted, OutputError, StallError, StvsrError, UsageError
+from stvsr_cli.errors import BatchError, Interrupted, OutputError, StallError, StvsrError, UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded, Progress
+<<<<<<< HEAD
 from stvsr_cli.job.size import find_size
 from stvsr_cli.media.images import ImageSource, is_image
 from stvsr_cli.media.read.count import measure
 from stvsr_cli.media.read.probe import probe
+=======
+from stvsr_cli.models.catalogue import find_model
+from stvsr_cli.models.registry import check_options
+>>>>>>> 70c47c0 (Nothing lost, nothing ended by a trifle: claims, locks, names, what is ours, inputs that change, pipes that are left; a dry run is the run without its frames)
 from stvsr_cli.pipeline import upscale as pipeline
 from stvsr_cli.runtime.parts import write_whole
 
@@ -32,10 +37,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+WATCH_EVERY_S = 1.0
+"""How often claims of other machines are looked at, when nothing else is left to do."""
 VERBS = frozenset({"initialise", "encode", "condition", "denoise", "decode"})
 FILES_PER_WORKER = 2
 """Files in work at once for each worker of a cluster: one waits while another is made."""
-DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+DONE, SKIPPED, FAILED, HELD = "done", "skipped", "failed", "held"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +70,7 @@ class Entry:
     input: str
     output: str
     status: str
-    """done, skipped or failed."""
+    """done, skipped, failed, or held: another process has it, and it is not done."""
     why: str = ""
     """Why it was skipped, or what failed."""
     exit_code: int = 0
@@ -91,10 +98,12 @@ def run_batch(
     job: the settings; its input and output are replaced. The model is loaded once, before the first file that needs
     it. stop: when set, the files in work end as soon as what they have made is kept, and no other is begun.
     last_resort: as for `pipeline.upscale`; the report is written before. crew: workers that make the files, in place of
-    a model here; as many files are then in work as keep them busy. Returns what became of each file, in order. Raises ModelError, DeviceError or UsageError if the model cannot be loaded, OutputError if the report cannot be
-    written, and Interrupted, with the report written, if it was stopped.
+    a model here; as many files are then in work as keep them busy. Returns what became of each file, in order. Raises
+    ModelError, DeviceError or UsageError if the model cannot be loaded, OutputError if the report's folder is not
+    there, and Stopped, with the report written, if it was stopped.
     """
     _check_report(config, items)
+    check_options(find_model(job.model), job.options, job.detail, job.fit)
     batch = _Batch(items, job, config, loaded, progress, stop or threading.Event(), last_resort, crew)
     jobs = config.jobs if crew is None else max(config.jobs, FILES_PER_WORKER * crew.num_workers)
     try:
@@ -103,11 +112,12 @@ def run_batch(
                 batch.handle(number)
         else:
             _run_several(batch, len(items), jobs)
+        batch.try_held_again()
     except (KeyboardInterrupt, Interrupted) as error:
         raise batch.ended() from error
     if batch.wish.is_set() and any(entry is None or entry.exit_code == Interrupted.exit_code for entry in batch.each()):
         raise batch.ended()
-    batch.write_report()
+    batch.write_report(last=True)
     return batch.results()
 
 
@@ -132,7 +142,7 @@ def _check_report(config: BatchConfig, items: Sequence[Item]) -> None:
         return
     if not config.report.parent.is_dir() or config.report.is_dir():
         raise OutputError(f"--report {config.report} cannot be written.", hint="Name a file in an existing folder.")
-    if config.report.resolve() in {path.resolve() for item in items for path in (item.source, item.target)}:
+    if os.path.realpath(config.report) in {os.path.realpath(p) for item in items for p in (item.source, item.target)}:
         raise UsageError(f"--report {config.report} is a video of the batch.", hint="Name another file.")
 
 
@@ -156,6 +166,9 @@ class _Batch:
     _loading: threading.Lock = field(default_factory=threading.Lock)
     _telling: threading.Lock = field(default_factory=threading.Lock)
     _begin: float = field(default_factory=time.perf_counter)
+    _claims: Claims = field(default_factory=Claims)
+    _unreported: str = ""
+    """Why the report could not be written the last time; empty if it was."""
 
     def __post_init__(self) -> None:
         self._before = {item.target: _identity(item.target) for item in self.items}
@@ -189,16 +202,23 @@ class _Batch:
         return Entry(input=str(item.source), output=str(item.target), status=status, **more)
 
     def _do(self, number: int, item: Item) -> Entry:
+        if item.problem is not None:
+            raise item.problem
         make_folder(item.target, self.config.folder)
-        with claimed(item.target) as other:
+        with self._claims.on(item.target) as other:
             if other is not None:
-                return self._entry(item, SKIPPED, why=f"process {other.pid} on {other.host} works on it")
+                return self._entry(item, HELD, why=f"{other} works on it", exit_code=BatchError.exit_code)
             if item.target.exists() and _identity(item.target) != self._before[item.target]:
                 return self._entry(item, SKIPPED, why="made by another process meanwhile")
             job = replace(self.job, input=item.source, output=item.target)
             if self.config.skip_existing and item.target.exists():
                 if is_complete(job):
                     return self._entry(item, SKIPPED, why="complete already")
+                if not (job.overwrite or Made(self.config.folder).has(item.target)):
+                    raise OutputError(
+                        f"{item.target} is not complete, and nothing shows that this program made it.",
+                        hint="Move it away, or pass --overwrite to replace it.",
+                    )
                 logger.warning("%s is not complete; it is made again", item.target)
                 job = replace(job, overwrite=True)
             return self._make(number, item, job)
@@ -213,6 +233,7 @@ class _Batch:
             report = distributed.distribute(job, self.crew, progress=tell, stop=self.wish, many=many)
         else:
             report = pipeline.upscale(job, loaded=self._model, progress=tell, stop=self.wish, last_resort=give_up)
+        Made(self.config.folder).add(item.target)
         spent = time.perf_counter() - begin
         fps = round(report.frames_out / max(spent, 1e-9), 3)
         return self._entry(item, DONE, frames_in=report.frames_in, frames_out=report.frames_out, fps=fps)
@@ -243,16 +264,33 @@ class _Batch:
         if self.last_resort is not None:
             self.last_resort(error)
 
-    def ended(self) -> Interrupted:
+    def try_held_again(self) -> None:
+        """Try what others hold once more, as long as it is not known whether they are still there."""
+        told = False
+        while held := [
+            number for number, entry in enumerate(self.each()) if entry is not None and entry.status == HELD
+        ]:
+            for number in held:
+                self.handle(number)
+            watched = [number for number in held if self._claims.is_undecided(self.items[number].target)]
+            if not watched or self.wish.is_set():
+                return
+            if not told:
+                logger.warning("%d files are claimed by other machines; watching if these still work", len(watched))
+                told = True
+            self.wish.wait(WATCH_EVERY_S)
+
+    def ended(self) -> "Stopped":
         """Write down what was not begun, and return what ends the batch."""
         for number, (item, entry) in enumerate(zip(self.items, self.each(), strict=True)):
             if entry is None:
                 self._entries[number] = self._entry(item, SKIPPED, why="not started: interrupted")
-        self.write_report()
+        self.write_report(last=True)
         done = count(self.results())[DONE]
-        return Interrupted(
+        return Stopped(
             f"interrupted; {done} of {len(self.items)} files are done.",
             hint="The same command with --skip-existing goes on.",
+            entries=self.results(),
         )
 
     def each(self) -> list[Entry | None]:
@@ -263,8 +301,8 @@ class _Batch:
         """What became of the files so far, in their order."""
         return [self._entries[number] for number in sorted(self._entries)]
 
-    def write_report(self) -> None:
-        """Write the report as far as it goes, all at once."""
+    def write_report(self, *, last: bool = False) -> None:
+        """Write the report as far as it goes, all at once; if that fails, say so once, and at the end."""
         path = self.config.report
         if path is None:
             return
@@ -280,8 +318,19 @@ class _Batch:
             }
             try:
                 write_whole(path, json.dumps(record, indent=1) + "\n")
+                self._unreported = ""
             except OSError as error:
-                raise OutputError(f"the report {path} cannot be written: {error.strerror}.") from error
+                if last or not self._unreported:
+                    logger.warning("the report %s cannot be written: %s", path, error.strerror)
+                self._unreported = error.strerror or str(error)
+
+
+class Stopped(Interrupted):
+    """The batch was stopped. entries: what became of each file until then."""
+
+    def __init__(self, message: str, *, hint: str, entries: list[Entry]) -> None:
+        super().__init__(message, hint=hint)
+        self.entries = entries
 
 
 class _Fatal(Exception):
@@ -312,6 +361,7 @@ class Shared:
 
 
 def count(entries: Sequence[Entry]) -> dict[str, int]:
+<<<<<<< HEAD
     """How many files are done, skipped and failed."""
     return {status: sum(entry.status == status for entry in entries) for status in (DONE, SKIPPED, FAILED)}
 
@@ -353,6 +403,10 @@ def _is_complete_image(job: Job) -> bool:
         logger.debug("%s: %s", job.output, error)
         return False
     return (found.width, found.height) == ((size := find_size(source, job)).width, size.height)
+=======
+    """How many files are done, skipped, failed and held."""
+    return {status: sum(entry.status == status for entry in entries) for status in (DONE, SKIPPED, FAILED, HELD)}
+>>>>>>> 70c47c0 (Nothing lost, nothing ended by a trifle: claims, locks, names, what is ours, inputs that change, pipes that are left; a dry run is the run without its frames)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

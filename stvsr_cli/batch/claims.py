@@ -1,6 +1,10 @@
-"""Claims: who works on which output, so that several processes share a batch without doing a file twice."""
+"""Claims: who works on which output, so that several processes share a batch without doing a file twice.
 
-import fcntl
+A claim is a hidden file beside the output that its holder keeps locked, and touches now and then. A process on this
+machine that is gone has no lock any more. What another machine locks cannot be seen on every shared disk, so that its
+claim counts as long as it is touched: watched by this machine's own clock, never by comparing two.
+"""
+
 import json
 import logging
 import os
@@ -12,12 +16,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from stvsr_cli.runtime.locks import Lock
+from stvsr_cli.runtime.names import derived
+from stvsr_cli.runtime.parts import started
+
 logger = logging.getLogger(__name__)
 
-BEAT_S = 30.0
+BEAT_S = 10.0
 """How often a claim's file is touched while it is held."""
-STALE_S = 300.0
-"""A claim from another machine, or one that cannot be read, is stale when it was not touched for this long."""
+GONE_S = 35.0
+"""A claim of another machine that is watched for so long and not touched is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,121 +37,134 @@ class Owner:
     started: int | None
     """When the process began, in the system's own ticks, so that a reused number is noticed; None if unknown."""
 
+    def __str__(self) -> str:
+        """Say which process it is."""
+        return f"process {self.pid} on {self.host}" if self.host else "another process"
+
+
+UNKNOWN = Owner(0, "", None)
+"""The holder of a claim that cannot be read."""
+
 
 def this_process() -> Owner:
     """The process this runs in."""
-    return Owner(os.getpid(), socket.gethostname(), _started(os.getpid()))
+    return Owner(os.getpid(), socket.gethostname(), started(os.getpid()))
 
 
 def claim_path(target: Path) -> Path:
     """Where the claim on an output lies: beside it, hidden."""
-    return target.with_name(f".{target.name}.claim")
+    return derived(target, ".claim", head=".")
 
 
-@contextmanager
-def claimed(target: Path) -> Iterator[Owner | None]:
-    """Hold the claim on an output for as long as the block runs.
+class Claims:
+    """The claims of one batch, and what it has seen of those of others."""
 
-    Yields None if this process has it, else the process that does. The claim of a process that is gone is taken over.
-    """
-    path = claim_path(target)
-    other = _take(path)
-    if other is not None:
-        yield other
-        return
-    done = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, done), name="claim", daemon=True)
-    beat.start()
-    try:
-        yield None
-    finally:
-        done.set()
-        beat.join()
-        path.unlink(missing_ok=True)
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[int, float]] = {}
+        """When a claim of another machine was touched, and since when that is known."""
+        self._moved: set[Path] = set()
+        """Those that were touched since."""
 
+    @contextmanager
+    def on(self, target: Path) -> Iterator[Owner | None]:
+        """Hold the claim on an output for as long as the block runs.
 
-def _beat(path: Path, done: threading.Event) -> None:
-    while not done.wait(BEAT_S):
+        Yields None if this process has it, else the process that does. The claim of a process that is gone is taken
+        over; where none can be written, there is none.
+        """
+        lock = Lock(claim_path(target))
         try:
-            os.utime(path)
+            owner = self._take(lock)
         except OSError as error:
-            logger.debug("the claim %s cannot be touched: %s", path, error)
-
-
-def _take(path: Path) -> Owner | None:
-    """Take a claim; return the process that holds it if it is not to be had."""
-    mine = json.dumps(asdict(this_process())).encode()
-    while True:
+            logger.warning("%s cannot be claimed: %s", target, error.strerror)
+            lock.release()
+            yield None
+            return
+        if owner is not None:
+            lock.release()
+            yield owner
+            return
+        done = threading.Event()
+        beat = threading.Thread(target=_beat, args=(lock, done), name="claim", daemon=True)
+        beat.start()
         try:
-            number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
-        except FileExistsError:
-            if path.is_symlink():  # no process makes one: never followed, and a dangling one could never be taken
-                logger.warning("%s is a link and no claim; it is removed", path)
-                path.unlink(missing_ok=True)
-                continue
-            other = _take_over(path, mine)
-            if isinstance(other, bool):
-                if other:
-                    return None
-                continue
-            return other
-        with os.fdopen(number, "wb") as handle:
-            handle.write(mine)
+            yield None
+        finally:
+            done.set()
+            beat.join()
+            lock.release(remove=True)
+
+    def is_undecided(self, target: Path) -> bool:
+        """Whether it is not known yet if the holder of a claim is still there."""
+        path = claim_path(target)
+        return path in self._seen and path not in self._moved
+
+    def _take(self, lock: Lock) -> Owner | None:
+        """Take a claim; return the process that holds it if it is not to be had."""
+        path = lock.path
+        if path.is_symlink():  # no process makes one: never followed, and a dangling one could never be taken
+            logger.warning("%s is a link and no claim; it is removed", path)
+            path.unlink(missing_ok=True)
+        if not lock.take():
+            self._seen.pop(path, None)
+            return _written(path)
+        handle = lock.handle
+        content = handle.read()
+        if content or not (lock.is_certain or lock.is_new):
+            owner = parsed(content)
+            if self._may_be_there(path, owner, os.fstat(handle.fileno()).st_mtime_ns, lock.is_certain):
+                return owner or UNKNOWN
+            logger.warning("%s: the process that worked on it is gone; its claim is taken over", path)
+            handle.seek(0)
+            handle.truncate()
+        handle.write(json.dumps(asdict(this_process())).encode())
+        handle.flush()
+        self._seen.pop(path, None)
         return None
 
+    def _may_be_there(self, path: Path, owner: Owner | None, touched: int, is_certain: bool) -> bool:
+        """Whether the holder of a claim that is not locked may still work. is_certain: whether locks work here."""
+        if owner is not None and owner.host == socket.gethostname():
+            return not is_certain and is_running(owner)
+        before, since = self._seen.get(path, (None, 0.0))
+        if before != touched:
+            if before is not None:
+                self._moved.add(path)
+            self._seen[path] = (touched, time.monotonic())
+            return True
+        return time.monotonic() - since < GONE_S
 
-def _take_over(path: Path, mine: bytes) -> Owner | bool:
-    """Take an existing claim over: True if that worked, False if it went away meanwhile, or who holds it.
 
-    The lock is held only here: of several processes that find the same stale claim, one gets it.
-    """
+def _written(path: Path) -> Owner:
     try:
-        handle = os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+b")
-    except FileNotFoundError:
-        return False
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        return parsed(path.read_bytes()) or UNKNOWN
+    except OSError:
+        return UNKNOWN
+
+
+def _beat(lock: Lock, done: threading.Event) -> None:
+    while not done.wait(BEAT_S):
         try:
-            here, there = os.fstat(handle.fileno()), os.stat(path)
-        except FileNotFoundError:
-            return False
-        if here.st_ino != there.st_ino:
-            return False
-        owner = _parsed(handle.read())
-        if not is_stale(owner, time.time() - here.st_mtime):
-            return owner or Owner(0, "an unknown machine", None)
-        logger.warning("%s: the process that worked on it is gone; its claim is taken over", path)
-        handle.seek(0)
-        handle.truncate()
-        handle.write(mine)
-        return True
+            os.utime(lock.handle.fileno() if os.utime in os.supports_fd else lock.path)
+        except OSError as error:
+            logger.debug("the claim %s cannot be touched: %s", lock.path, error)
 
 
-def is_stale(owner: Owner | None, age_s: float) -> bool:
-    """Whether the holder of a claim is gone. owner: None if the claim cannot be read. age_s: since it was touched."""
-    if owner is None or owner.host != socket.gethostname():
-        return age_s > STALE_S
+def is_running(owner: Owner) -> bool:
+    """Whether a process of this machine still runs."""
     try:
         os.kill(owner.pid, 0)
     except ProcessLookupError:
-        return True
-    except PermissionError:
         return False
-    started = _started(owner.pid)
-    return owner.started is not None and started is not None and started != owner.started
+    except OSError:
+        return True
+    return owner.started is None or started(owner.pid) in (None, owner.started)
 
 
-def _parsed(content: bytes) -> Owner | None:
+def parsed(content: bytes) -> Owner | None:
+    """The process that a claim names, or None if it cannot be read."""
     try:
         record = json.loads(content)
         return Owner(int(record["pid"]), str(record["host"]), record["started"])
     except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _started(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot, where /proc tells."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
         return None

@@ -2,28 +2,28 @@
 
 import glob
 import os
-import string
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stvsr_cli.errors import InputError, OutputError, UsageError
-from stvsr_cli.media.images import is_image
+from stvsr_cli.batch.names import Values, target_name, telling_apart
+from stvsr_cli.errors import InputError, OutputError, StvsrError, UsageError
 from stvsr_cli.media.read.probe import VIDEO_SUFFIXES
-from stvsr_cli.media.write.mux import FORMATS
 
-FALLBACK_SUFFIX = ".mkv"
-"""Container of outputs whose input's container is not written here."""
-FIELDS = ("stem", "suffix", "scale", "fps_factor", "model")
-"""What a name template may contain in braces."""
+ELSEWHERE = "Name another folder, or use --name-template."
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file of a batch."""
+    """One file of a batch, or what could not be looked into for files."""
 
     source: Path
     target: Path
+    problem: StvsrError | None = None
+    """Why it is not made; None: nothing is known that stands against it."""
+    found: bool = False
+    """Whether it was found in a folder, and not named."""
 
 
 def is_pattern(text: str) -> bool:
@@ -49,98 +49,130 @@ def find_items(
     folder: Path,
     *,
     template: str = "{stem}{suffix}",
-    values: dict[str, str] | None = None,
+    values: Values | None = None,
     recursive: bool = False,
     suffixes: frozenset[str] = VIDEO_SUFFIXES,
+    is_ours: Callable[[Path], bool] = lambda path: False,
 ) -> list[Item]:
-    """The files to make, in order.
+    """The files to make, in order, and those that cannot be, each with its problem.
 
     One input folder is mirrored straight into the output folder; of several, each into a folder of its own name.
-    values: what the template's fields stand for, beside stem and suffix. Hidden files are left out, and so are files
-    in the output folder and outputs of other files. Raises InputError if there is nothing to do, UsageError if two
-    files would get one name.
+    values: what the template's fields stand for, beside those of the source. Hidden files are left out, and so are
+    files in the output folder. is_ours: whether this program made a file; one that is the output of another is then no
+    input, unless it is named. Raises InputError if there is nothing to do, UsageError for a template that makes no
+    name.
     """
     folders = [path for path in inputs if path.is_dir()]
-    items: dict[Path, Item] = {}
+    items: dict[str, Item] = {}
     for path in inputs:
-        below = path.resolve().name if len(folders) > 1 or len(inputs) > len(folders) else ""
-        within = Path(below) if path.is_dir() else Path()
-        for source in _videos(path, folder, recursive, suffixes) if path.is_dir() else [path]:
-            inner = source.relative_to(path).parent if path.is_dir() else Path()
-            target = folder / within / inner / target_name(source, template, values or {})
-            items.setdefault(source.resolve(), Item(source, target))
-    made = {item.target.resolve() for source, item in items.items() if item.target.resolve() != source}
-    chosen = [item for source, item in items.items() if source not in made]
+        below = Path(os.path.realpath(path)).name if len(folders) > 1 or len(inputs) > len(folders) else ""
+        within = folder / below if path.is_dir() else folder
+        for item in _in_folder(path, within, folder, recursive, suffixes) if path.is_dir() else [Item(path, folder)]:
+            named = item if item.problem is not None else _named(item, template, values)
+            items.setdefault(os.path.realpath(item.source), named)
+    chosen = _without_outputs(list(items.values()), is_ours)
     if not chosen:
         where = ", ".join(map(str, inputs))
         raise InputError(
             f"the folder {where} holds no video.", hint="Look deeper with --recursive, or name suffixes with --ext."
         )
-    _check_distinct(chosen)
-    return chosen
+    return _with_collisions(chosen, template)
 
 
-def _videos(root: Path, folder: Path, recursive: bool, suffixes: frozenset[str]) -> Iterator[Path]:
-    """Videos in a folder, by name; links to folders are not followed."""
-    own = folder.resolve()
-    for here, below, names in os.walk(root):
+def _named(item: Item, template: str, values: Values | None) -> Item:
+    """An item whose target is a folder, with the name in it."""
+    try:
+        return replace(item, target=item.target / target_name(item.source, template, values))
+    except UsageError:
+        raise
+    except StvsrError as error:  # its rate or size goes into the name, and it cannot be read
+        return replace(item, target=item.target / item.source.name, problem=error)
+
+
+def _in_folder(root: Path, within: Path, own: Path, recursive: bool, suffixes: frozenset[str]) -> Iterator[Item]:
+    """Videos in a folder, by name, each with the folder it goes into; links to folders are not followed."""
+    out = os.path.realpath(own)
+    unread: list[OSError] = []
+    for here, below, names in os.walk(root, onerror=unread.append):
         below[:] = sorted(
             name
             for name in below
-            if recursive and not name.startswith(".") and not name.endswith(".stvsr") and Path(here, name).resolve() != own
-        )  # fmt: skip
+            if recursive
+            and not name.startswith(".")
+            and not name.endswith(".stvsr")
+            and os.path.realpath(Path(here, name)) != out
+        )
+        inner = within / os.path.relpath(here, root)
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                yield Path(here, name)
+                yield Item(Path(here, name), inner, found=True)
+    for error in unread:
+        path = Path(error.filename)
+        problem = InputError(f"{path} cannot be looked into: {error.strerror}.", hint="Check its permissions.")
+        yield Item(path, within / os.path.relpath(path, root), problem)
 
 
-def _check_distinct(items: Sequence[Item]) -> None:
-    seen: dict[Path, Path] = {}
+def _without_outputs(items: list[Item], is_ours: Callable[[Path], bool]) -> list[Item]:
+    """The items without those that are found outputs of others; one that would replace another input has a problem."""
+    at = {os.path.realpath(item.source): item for item in items if item.problem is None}
+    left_out: set[str] = set()
+    checked = []
     for item in items:
-        if item.target in seen:
-            raise UsageError(
-                f"{seen[item.target]} and {item.source} would both become {item.target}.",
-                hint="Rename one, or use {suffix} in --name-template.",
-            )
-        seen[item.target] = item.source
+        place = _same(item.target, at) if item.problem is None else None
+        if place is None:
+            checked.append(item)
+        elif at[place] is item:
+            problem = OutputError(f"{item.target} is the input itself.", hint=ELSEWHERE)
+            checked.append(replace(item, problem=problem))
+        elif at[place].found and is_ours(at[place].source):
+            left_out.add(place)
+            checked.append(item)
+        else:
+            problem = OutputError(f"{item.target} is an input too, and inputs are never replaced.", hint=ELSEWHERE)
+            checked.append(replace(item, problem=problem))
+    return [item for item in checked if os.path.realpath(item.source) not in left_out]
 
 
-def target_name(source: Path, template: str, values: dict[str, str]) -> str:
-    """The output's name by a template such as "{stem}_x4{suffix}"; one name without folders. Raises UsageError."""
-    kept = source.suffix.lower() in FORMATS or is_image(source)
-    suffix = source.suffix.lower() if kept else FALLBACK_SUFFIX
-    known = {**values, "stem": source.stem, "suffix": suffix}
+def _same(target: Path, inputs: dict[str, Item]) -> str | None:
+    """Which of the inputs a target is, if any: by its path, or as another name of the same file."""
+    path = os.path.realpath(target)
+    if path in inputs:
+        return path
     try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise UsageError(f"--name-template {template!r}: {error}.") from error
-    name = ""
-    for text, field, spec, conversion in parts:
-        name += text
-        if field is None:
-            continue
-        if field not in known or spec or conversion:
-            raise UsageError(
-                f"--name-template {template!r} has the unknown field {{{field}}}.", hint=f"Use {', '.join(FIELDS)}."
-            )
-        name += known[field]
-    if name in ("", ".", "..") or "/" in name or "\\" in template or "\0" in name or name.startswith("."):
-        raise UsageError(
-            f"--name-template {template!r} makes {name!r}, which is no file name.",
-            hint="Folders are mirrored by themselves; a name begins with no dot.",
-        )
-    return name
+        there = os.stat(path)
+    except OSError:
+        return None
+    return next((name for name in inputs if os.path.exists(name) and os.path.samestat(os.stat(name), there)), None)
+
+
+def _with_collisions(items: list[Item], template: str) -> list[Item]:
+    """The items; those that would become one file have that as their problem."""
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        if item.problem is None:
+            groups[os.path.realpath(item.target)].append(item)
+    clashing = {
+        id(item): _collision(item, group, template) for group in groups.values() if len(group) > 1 for item in group
+    }  # by identity: one item may be equal to another
+    return [replace(item, problem=clashing[id(item)]) if id(item) in clashing else item for item in items]
+
+
+def _collision(item: Item, group: list[Item], template: str) -> UsageError:
+    others = " and ".join(str(other.source) for other in group if other is not item)
+    better = telling_apart([other.source for other in group], template)
+    hint = f"Use --name-template '{better}'." if better else "Rename one."
+    return UsageError(f"{item.source} and {others} would both become {item.target}.", hint=hint)
 
 
 def make_folder(target: Path, folder: Path) -> None:
     """Make the folder an output goes into. Raises OutputError if that lies outside the output folder, by a link say."""
-    root = folder.resolve()
+    root = os.path.realpath(folder)
     outside = OutputError(f"{target} would lie outside {folder}.", hint="Remove the link that leads out of it.")
-    if not target.parent.resolve().is_relative_to(root):
+    if not Path(os.path.realpath(target.parent)).is_relative_to(root):
         raise outside
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"the folder {target.parent} cannot be made: {error.strerror}.") from error
-    if target.is_symlink() and not target.resolve().is_relative_to(root):
+    if target.is_symlink() and not Path(os.path.realpath(target)).is_relative_to(root):
         raise outside

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +18,15 @@ from stvsr_cli.cli.evaluate import evaluate
 from stvsr_cli.cli.info import info
 from stvsr_cli.cli.man import man
 from stvsr_cli.cli.models import app as models_app
+<<<<<<< HEAD
 from stvsr_cli.cli.preview import SHARED, preview
+=======
+from stvsr_cli.cli.preview import preview
+from stvsr_cli.cli.streams import guard_streams, tell_losses
+>>>>>>> 70c47c0 (Nothing lost, nothing ended by a trifle: claims, locks, names, what is ours, inputs that change, pipes that are left; a dry run is the run without its frames)
 from stvsr_cli.cli.train import train
 from stvsr_cli.cli.upscale import upscale
+from stvsr_cli.errors import StvsrError
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 fault in the program, 2 usage, 3 input, 4 output, 5 model or weights, "
@@ -113,4 +120,11 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's GPU cannot do, the CPU does
     os.environ.setdefault("SVT_LOG", "0")  # else SVT-AV1 prints a page for every segment
-    app()
+    guard_streams()
+    try:
+        app()
+    except StvsrError as error:  # of a command that shows no progress
+        print(f"stvsr: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    finally:
+        tell_losses()

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,15 @@ import typer
 
 from stvsr_cli.cli.failures import Stop, give_up
 from stvsr_cli.cli.progress import Display
-from stvsr_cli.errors import BatchError, UsageError
+from stvsr_cli.errors import BatchError, StvsrError, UsageError
 
 if TYPE_CHECKING:
     from stvsr_cli.batch.batch import Entry
     from stvsr_cli.batch.inputs import Item
+    from stvsr_cli.batch.names import Values
     from stvsr_cli.engine.ray.cluster import RayConfig
     from stvsr_cli.job.job import Job
-    from stvsr_cli.job.report import Progress
+    from stvsr_cli.job.report import Loaded, Progress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +61,7 @@ def is_batch(inputs: Sequence[str], output: str, options: BatchOptions) -> bool:
 
 def batch_items(inputs: Sequence[str], output: str, job: "Job", options: BatchOptions) -> tuple[list["Item"], Path]:
     """The files to make, and the folder that holds them. Raises InputError or UsageError."""
+    from stvsr_cli.batch.existing import Made
     from stvsr_cli.batch.inputs import Item, expand, find_items
     from stvsr_cli.media.read.probe import VIDEO_SUFFIXES
     from stvsr_cli.media.write.mux import FORMATS
@@ -78,13 +80,33 @@ def batch_items(inputs: Sequence[str], output: str, job: "Job", options: BatchOp
         paths,
         folder,
         template=options.name_template or "{stem}{suffix}",
-        values={"scale": f"{float(job.scale or 4):g}", "fps_factor": str(job.fps_factor), "model": job.model},
+        values=template_values(job),
         recursive=options.recursive,
         suffixes=suffixes,
+        is_ours=Made(folder).has,
     )
     if names_file or (folder.exists() and not folder.is_dir()):
         raise UsageError(f"several videos need a folder, not the file {folder}.", hint=f"Write {folder.stem}/ instead.")
     return items, folder
+
+
+def template_values(job: "Job") -> "Values":
+    """What the fields of a name template stand for that the job says; some of a source's size or rate."""
+    from stvsr_cli.media.read.probe import probe
+
+    def scale(source: Path) -> str:
+        if job.width is None and job.height is None:
+            return f"{float(job.scale or 4):g}"
+        from stvsr_cli.job.plan import output_size
+
+        info = probe(source, video_stream=job.video_stream, max_pixels=job.max_pixels)
+        return f"{output_size(info, job)[0] / info.width:.3g}"
+
+    def fps(source: Path) -> str:
+        info = probe(source, video_stream=job.video_stream, max_pixels=job.max_pixels)
+        return f"{float(info.average_rate * job.fps_factor):.5g}"
+
+    return {"scale": scale, "fps": fps, "fps_factor": str(job.fps_factor), "model": job.model}
 
 
 def upscale_batch(
@@ -100,7 +122,7 @@ def upscale_batch(
     cluster: "RayConfig | None" = None,
 ) -> None:
     """Make the files and say what became of them. Raises BatchError if any failed, Interrupted if it was stopped."""
-    from stvsr_cli.batch.batch import FAILED, BatchConfig, run_batch
+    from stvsr_cli.batch.batch import FAILED, HELD, BatchConfig, Stopped, run_batch
 
     config = BatchConfig(
         folder=folder, skip_existing=options.skip_existing, jobs=options.jobs, fail_fast=options.fail_fast,
@@ -111,28 +133,69 @@ def upscale_batch(
         stop.armed = job.resume != "never" and progress.phase == "upscale"
         display.show(progress)
 
-    with ExitStack() as stack:
-        crew = None
-        if cluster is not None:
-            from stvsr_cli.pipeline import distributed
+    try:
+        with ExitStack() as stack:
+            crew = None
+            if cluster is not None:
+                from stvsr_cli.pipeline import distributed
 
-            crew = stack.enter_context(distributed.workers(cluster, job))
-        entries = run_batch(items, job, config, progress=show, stop=stop.asked, last_resort=give_up, crew=crew)
+                crew = stack.enter_context(distributed.workers(cluster, job))
+            entries = run_batch(items, job, config, progress=show, stop=stop.asked, last_resort=give_up, crew=crew)
+    except Stopped as error:
+        display.close()
+        _show(error.entries, quiet=quiet, kind=kind)
+        raise
     display.close()
+    _show(entries, quiet=quiet, kind=kind)
+    failed, held = (sum(entry.status == status for entry in entries) for status in (FAILED, HELD))
+    if failed:
+        hint = f"{options.report} says why." if options.report else "The lines above say why."
+        raise BatchError(f"{failed} of {len(entries)} files failed.", hint=hint)
+    if held:
+        raise BatchError(
+            f"{held} of {len(entries)} files are not done: other processes work on them.",
+            hint="The same command with --skip-existing makes what these leave.",
+        )
+
+
+def _show(entries: Sequence["Entry"], *, quiet: bool, kind: str) -> None:
     if kind == "json":
         _json(entries)
     elif not quiet:
         _table(entries)
-    failed = sum(entry.status == FAILED for entry in entries)
-    if failed:
-        hint = f"{options.report} says why." if options.report else "The lines above say why."
-        raise BatchError(f"{failed} of {len(entries)} files failed.", hint=hint)
 
 
-def print_items(items: Sequence["Item"]) -> None:
-    """Say what would become what, one file a line."""
+def rehearse_batch(items: Sequence["Item"], job: "Job", options: BatchOptions) -> None:
+    """Say what would become what, one file a line. Raises BatchError if any could not be made."""
+    from stvsr_cli.cli.dry_run import item_line
+    from stvsr_cli.pipeline.upscale import load, plan
+
+    loaded: list[Loaded] = []
+
+    def model() -> "Loaded":
+        if not loaded:
+            loaded.append(load(job))
+        return loaded[0]
+
+    failed = 0
     for item in items:
-        typer.echo(f"{item.source} -> {item.target}{' (exists)' if item.target.exists() else ''}")
+        place = item.target
+        while not place.parent.is_dir():
+            place = place.parent.with_name(item.target.name)
+        exists = options.skip_existing and item.target.exists()
+        wanted = replace(job, input=item.source, output=place, overwrite=job.overwrite or exists)
+        try:
+            if item.problem is not None:
+                raise item.problem
+            rehearsal = plan(wanted, loaded=model, briefly=True)
+        except StvsrError as error:
+            failed += 1
+            typer.echo(f"{item.source} -> {item.target}: {error}")
+            continue
+        rehearsal = replace(rehearsal, job=replace(rehearsal.job, output=item.target))
+        typer.echo(item_line(item.source, rehearsal) + (", unless it is complete already" if exists else ""))
+    if failed:
+        raise BatchError(f"{failed} of {len(items)} files would fail.", hint="The lines above say why.")
 
 
 def _json(entries: Sequence["Entry"]) -> None:
@@ -150,8 +213,8 @@ def _table(entries: Sequence["Entry"]) -> None:
 
     from stvsr_cli.batch.batch import count
 
-    colors = {"done": "green", "skipped": "yellow", "failed": "red"}
-    table = Table(caption=", ".join(f"{number} {status}" for status, number in count(entries).items()))
+    colors = {"done": "green", "skipped": "yellow", "failed": "red", "held": "yellow"}
+    table = Table(caption=", ".join(f"{n} {status}" for status, n in count(entries).items() if n or status != "held"))
     for title in ("file", "status", "seconds", "fps", "why"):
         table.add_column(title, justify="right" if title in ("seconds", "fps") else "left", overflow="fold")
     for entry in entries:

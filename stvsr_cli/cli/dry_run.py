@@ -3,20 +3,23 @@
 from fractions import Fraction
 from pathlib import Path
 
+from stvsr_cli.cli.progress import lasting
 from stvsr_cli.job.disk import beyond_limits, estimate, free_bytes, in_words
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import Plan
-from stvsr_cli.job.report import Loaded
-from stvsr_cli.media.pipes import PIPE, PIPE_FORMATS
+from stvsr_cli.media.pipes import PIPE_FORMATS, is_pipe
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.write.encode import encoder_options
 from stvsr_cli.media.write.mux import FORMATS, supported_codecs
 from stvsr_cli.media.write.streams import plan_streams
 from stvsr_cli.models.fit.memory import memory_lines
+from stvsr_cli.pipeline.rehearsal import Rehearsal
 
 
-def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
+def plan_lines(rehearsal: Rehearsal) -> list[str]:
     """Say what a job reads, makes, needs and copies, one thing a line."""
+    job, plan, loaded = rehearsal.job, rehearsal.plan, rehearsal.loaded
+    about = "" if rehearsal.is_counted or plan.num_frames is None else "about "
     info, windows, tile = plan.info, plan.windows, plan.tile
     traits = loaded.model.traits
     tiling = f"{plan.num_tiles} of {tile.size_px} px, overlap {tile.overlap_px}" if plan.num_tiles > 1 else "none"
@@ -29,13 +32,14 @@ def plan_lines(job: Job, plan: Plan, loaded: Loaded) -> list[str]:
         f"          {described(info)}",
         *_part(job, plan),
         f"output    {job.output}",
-        f"          {plan.width}x{plan.height}, {_rate(plan.rate)} fps, {_known(plan.num_frames)} frames",
+        f"          {plan.width}x{plan.height}, {_rate(plan.rate)} fps, {about}{_known(plan.num_frames)} frames",
         f"model     {traits.name} on {loaded.device}, {str(loaded.dtype).removeprefix('torch.')}",
         f"windows   {_known(plan.num_windows)} of {windows.size} frames, overlap {windows.overlap}; more with cuts",
         f"tiles     {tiling}",
         f"memory    {lines[0]}",
         *(f"          {line}" for line in lines[1:]),
         f"disk      {_disk(job, plan)}",
+        f"time      {_time(rehearsal)}",
         f"encoder   {plan.encoder.codec} {plan.pix_fmt} {options}".rstrip(),
         *([f"warning   {limits}"] if limits else []),
         *_streams(job, info),
@@ -49,6 +53,20 @@ def _part(job: Job, plan: Plan) -> list[str]:
     begin = "the start" if plan.start is None else f"{float(plan.start):.6f} s"
     finish = "the end" if plan.end is None else f"{float(plan.end):.6f} s"
     return [f"part      {begin} to {finish}, in whole frames"]
+
+
+def item_line(source: Path, rehearsal: Rehearsal) -> str:
+    """What becomes of one file of a batch, in a line."""
+    plan = rehearsal.plan
+    frames = "" if plan.num_frames is None else f", about {plan.num_frames} frames"
+    return f"{source} -> {rehearsal.job.output}: {plan.width}x{plan.height}, {_rate(plan.rate)} fps{frames}"
+
+
+def _time(rehearsal: Rehearsal) -> str:
+    if rehearsal.seconds is None:
+        return "unknown, as the length is"
+    rate = (rehearsal.plan.num_frames or 0) / max(rehearsal.seconds, 1e-9)
+    return f"about {lasting(rehearsal.seconds)}, {rate:.2f} frames a second, by a short trial"
 
 
 def described(info: VideoInfo) -> str:
@@ -71,7 +89,7 @@ def described(info: VideoInfo) -> str:
 
 
 def _disk(job: Job, plan: Plan) -> str:
-    if job.output == PIPE:
+    if is_pipe(job.output):
         return "none: standard output"
     need = estimate(job, plan, keeps_journal=job.resume != "never")
     if need is None:
@@ -86,7 +104,7 @@ def _streams(job: Job, info: VideoInfo) -> list[str]:
         why = "time is stretched" if job.slow_motion > 1 else "pictures only"
         return [f"stream {index}  drop {stream.kind} {stream.codec} ({why})" for index, stream in kinds.items()]
     suffix = next((suffix for suffix, name in FORMATS.items() if name == (job.format or PIPE_FORMATS[0])), "")
-    fates = plan_streams(info, *supported_codecs(Path(f"-{suffix}") if job.output == PIPE else job.output))
+    fates = plan_streams(info, *supported_codecs(Path(f"-{suffix}") if is_pipe(job.output) else job.output))
     lines = [
         f"stream {fate.index}  {fate.action} {kinds[fate.index].kind} {kinds[fate.index].codec}"
         + (f" ({fate.why})" if fate.why else "")

@@ -10,7 +10,7 @@ from types import FrameType
 
 import typer
 
-from stvsr_cli.errors import Interrupted, StvsrError
+from stvsr_cli.errors import DeviceError, Interrupted, StvsrError
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +18,9 @@ GRACE_S = 3.0
 """Seconds that clearing up after Ctrl-C may take before the process ends at once."""
 PATIENCE_S = 1.5
 """Seconds after Ctrl-C in which the segment in work may still be finished."""
+SIGNALS = tuple(number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)))
+"""Signals that ask the program to end, where the system has them."""
+FAULT_HINT = "Run again with --traceback and report what it prints."
 
 
 class Stop:
@@ -27,14 +30,21 @@ class Stop:
         self.asked = threading.Event()
         self.armed = False
         """Whether something runs that looks at `asked`."""
+        self.finishes = False
+        """Whether what runs finishes its output from what it has, and is given any time for that."""
+
+    def hears(self, number: int) -> bool:
+        """Whether a signal is a wish to end at a good place, and not at once."""
+        return self.armed and not self.asked.is_set() and (self.finishes or number == signal.SIGINT)
 
 
 @contextmanager
 def reported(*, traceback: bool, stop: Stop | None = None) -> Iterator[None]:
     """Turn what fails inside into one logged line and the exit code of its kind.
 
-    traceback: let the exception through instead. Ctrl-C and SIGTERM end the program in order within `GRACE_S`;
-    where a stop is given and armed, the first Ctrl-C asks for it, and stops at once only after `PATIENCE_S`.
+    traceback: let the exception through instead. Ctrl-C, SIGTERM and SIGHUP end the program in order within `GRACE_S`,
+    unless it was started with them ignored, as by `nohup`. Where a stop is given and armed, the first Ctrl-C asks for
+    it, and stops at once only after `PATIENCE_S`.
     """
     with _signals(stop):
         try:
@@ -45,17 +55,13 @@ def reported(*, traceback: bool, stop: Stop | None = None) -> Iterator[None]:
             _end(error, traceback)
         except (typer.Exit, typer.Abort):
             raise
+        except MemoryError:
+            _end(DeviceError("there is not enough memory.", hint="Lower --window or --tile."), traceback)
         except Exception as error:
             if traceback:
                 raise
             first = (str(error).splitlines() or [""])[0]
-            _end(
-                StvsrError(
-                    f"a fault in the program: {type(error).__name__}: {first}",
-                    hint="Run again with --traceback and report what it prints.",
-                ),
-                traceback=False,
-            )
+            _end(StvsrError(f"a fault in the program: {type(error).__name__}: {first}", hint=FAULT_HINT), False)
 
 
 def give_up(error: StvsrError) -> None:
@@ -65,16 +71,13 @@ def give_up(error: StvsrError) -> None:
 
 
 def _end(error: StvsrError, traceback: bool) -> None:
-    if traceback:
-        logger.error("%s", error, exc_info=True)
-    else:
-        logger.error("%s", error)
+    logger.error("%s", error, exc_info=traceback)
     raise typer.Exit(error.exit_code)
 
 
 @contextmanager
 def _signals(wish: Stop | None) -> Iterator[None]:
-    """Raise KeyboardInterrupt on the first SIGINT or SIGTERM, once; end the process if clearing up takes too long.
+    """Raise KeyboardInterrupt on the first of `SIGNALS`, once; end the process if clearing up takes too long.
 
     Once a stop was asked for, further signals are ignored to the process's end: they would replace its exit code.
     """
@@ -87,8 +90,11 @@ def _signals(wish: Stop | None) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         if asked.is_set():
             return
-        if number == signal.SIGINT and wish is not None and wish.armed and not wish.asked.is_set():
+        if wish is not None and wish.hears(number):
             wish.asked.set()
+            if wish.finishes:
+                logger.warning("stopping; what has been read is finished. Press Ctrl-C again to give it up")
+                return
             logger.warning("stopping; the same command goes on from the last finished segment")
             again = threading.Timer(PATIENCE_S, os.kill, (os.getpid(), signal.SIGINT))
             again.daemon = True
@@ -99,7 +105,8 @@ def _signals(wish: Stop | None) -> Iterator[None]:
         _end_within(GRACE_S)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""How far a job is, on stderr: a bar, a plain meter, JSON lines, or nothing. Log lines go the same way."""
+"""How far a job is, on stderr: a bar, lines, JSON lines, or nothing. Log lines go the same way."""
 
 import json
 import logging
@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
     from stvsr_cli.job.report import Progress
 
 KINDS = ("auto", "rich", "plain", "json", "none")
 JSON_EVERY_S = 0.5
 MOST_SHOWN = 8
 """Workers whose speeds are shown one by one."""
+PLAIN_EVERY_S = 30.0
+"""A log gets a line at most this often, and none of a job that is done sooner."""
+BESIDE_NAME = 60
+"""Columns of the bar's line that are not the name and the phase."""
 
 
 class Display(Protocol):
@@ -83,71 +89,83 @@ class JsonLines:
         print(json.dumps(record), file=sys.stderr, flush=True)
 
 
-class Plain:
-    """tqdm's meter, which needs no terminal."""
+class Plain(Silent):
+    """A line now and then, for a log."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._bar = tqdm(unit=" frames", file=sys.stderr, mininterval=1.0, dynamic_ncols=True)
+        self._shown = time.monotonic()
 
     def show(self, progress: "Progress") -> None:
-        """Move the meter."""
-        self._bar.total = progress.total
-        self._bar.set_description_str(_phase(progress), refresh=False)
-        self._bar.set_postfix_str(_shares(progress).strip(), refresh=False)
-        self._bar.update(progress.done - self._bar.n)
-
-    def say(self, level: str, line: str) -> None:
-        """A line above the meter."""
-        self._bar.write(_prefixed(level, line), file=sys.stderr)
-
-    def close(self) -> None:
-        """End the meter's line."""
-        self._bar.close()
+        """A line, if the last one is a while ago."""
+        now = time.monotonic()
+        if now - self._shown < PLAIN_EVERY_S:
+            return
+        self._shown = now
+        share = f" ({100 * progress.done // progress.total}%)" if progress.total else ""
+        of = f" of {progress.total}" if progress.total else ""
+        left = "" if progress.eta_s is None else f", {in_minutes(progress.eta_s)} left"
+        speed = f"{progress.fps:.2f} fps{_shares(progress)}"
+        name = f"{progress.file}: " if progress.file else ""
+        self.say("info", f"{name}{progress.phase}, {progress.done}{of} frames{share}, {speed}{left}")
 
 
 class Rich:
-    """A bar with speed and remaining time, for a terminal."""
+    """A bar with speed and remaining time, for a terminal; it is gone when the job is."""
 
     def __init__(self) -> None:
         from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._bar: Bar | None = None
+
+    def _begun(self) -> "Bar":
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
+        from rich.table import Column
 
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
+        bar = Bar(
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4)),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
+            TextColumn("{task.fields[speed]}", table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=Console(stderr=True),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
+            console=self._console,
+            transient=True,
+            expand=True,
         )
-        self._task = self._bar.add_task("load", total=None, speed="", left="")
-        self._bar.start()
+        bar.add_task("", total=None, speed="", left="")
+        bar.start()
+        return bar
 
     def show(self, progress: "Progress") -> None:
         """Move the bar."""
         from rich.markup import escape
 
+        if self._bar is None:
+            self._bar = self._begun()
         left = progress.eta_s
+        room = max(8, self._console.width - BESIDE_NAME - len(_shares(progress)))
         self._bar.update(
-            self._task,
-            description=escape(_phase(progress)),
+            self._bar.task_ids[0],
+            description=escape(_titled(progress, room)),
             completed=progress.done,
             total=progress.total,
             speed=f"{progress.fps:.2f} fps{_shares(progress)}",
-            left="" if left is None else f"{int(left) // 60}:{int(left) % 60:02d} left",
+            left="" if left is None else f"{in_minutes(left)} left",
         )
 
     def say(self, level: str, line: str) -> None:
-        """A line above the bar."""
-        self._bar.console.print(_prefixed(level, line), markup=False, highlight=False, soft_wrap=True)
+        """A line above the bar; an error takes the bar's place."""
+        if level in ("error", "critical"):
+            self.close()
+        self._console.print(_prefixed(level, line), markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the bar's last state standing."""
-        self._bar.stop()
+        """Take the bar away; what is shown next begins another."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
 class _Handler(logging.Handler):
@@ -160,8 +178,33 @@ class _Handler(logging.Handler):
         self._display.say(record.levelname.lower(), self.format(record))
 
 
-def _phase(progress: "Progress") -> str:
-    return f"{progress.file}: {progress.phase}" if progress.file else progress.phase
+def in_minutes(seconds: float) -> str:
+    """A time as M:SS or H:MM:SS."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def lasting(seconds: float) -> str:
+    """A duration: 12.3 s, M:SS or H:MM:SS."""
+    return f"{seconds:.1f} s" if seconds < 60 else in_minutes(seconds)
+
+
+def shortened(text: str, columns: int) -> str:
+    """A text that takes at most so many columns of a terminal: the middle of a longer one is left out."""
+    from rich.cells import cell_len, chop_cells
+
+    if cell_len(text) <= columns:
+        return text
+    tail = chop_cells(text[::-1], max(1, (columns - 1) // 2))[0][::-1]
+    head = chop_cells(text, max(1, columns - 1 - cell_len(tail)))[0]
+    return f"{head}…{tail}"
+
+
+def _titled(progress: "Progress", columns: int) -> str:
+    if not progress.file:
+        return progress.phase
+    return f"{shortened(progress.file, max(4, columns - len(progress.phase) - 2))}: {progress.phase}"
 
 
 def _shares(progress: "Progress") -> str:

@@ -2,17 +2,23 @@
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from stvsr_cli.cli import options as opt
-from stvsr_cli.cli.batch import BatchOptions, batch_items, is_batch, print_items, split_paths, upscale_batch
+from stvsr_cli.cli.batch import BatchOptions, batch_items, is_batch, rehearse_batch, split_paths, upscale_batch
 from stvsr_cli.cli.cluster import parse_engine
 from stvsr_cli.cli.failures import Stop, give_up, reported
+<<<<<<< HEAD
 from stvsr_cli.cli.progress import Display, displayed
 from stvsr_cli.cli.values import parse_count, parse_fit, parse_options, parse_scale, parse_time
+=======
+from stvsr_cli.cli.progress import Display, displayed, lasting
+from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
+>>>>>>> 70c47c0 (Nothing lost, nothing ended by a trifle: claims, locks, names, what is ours, inputs that change, pipes that are left; a dry run is the run without its frames)
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.media.write.settings import EncoderConfig
@@ -160,40 +166,42 @@ def _do(
     elif is_batch(inputs, output, several):
         items, folder = batch_items(inputs, output, job, several)
         if dry_run:
-            print_items(items)
+            rehearse_batch(items, job, several)
         else:
             upscale_batch(items, folder, job, several, display, quiet=quiet, kind=kind, stop=stop, cluster=cluster)
         return
     if dry_run:
         _print_plan(job)
     else:
-        _upscale(job, display, stop, cluster)
+        _upscale(job, display, stop, cluster, quiet=quiet)
 
 
 def _print_plan(job: Job) -> None:
     from stvsr_cli.media.pipes import is_pipe
-    from stvsr_cli.pipeline.upscale import plan
+    from stvsr_cli.pipeline.upscale import check, load, plan
 
     if is_pipe(job.input):  # which would be used up
+        check(job)
+        load(job)
         typer.echo(f"{job.input} -> {job.output}")
         return
-    job, planned, loaded = plan(job)
+    rehearsal = plan(job)
     from stvsr_cli.cli.dry_run import plan_lines
 
-    for line in plan_lines(job, planned, loaded):
+    for line in plan_lines(rehearsal):
         typer.echo(line)
 
 
-def _upscale(job: Job, display: Display, stop: Stop, cluster: "RayConfig | None") -> None:
-    from stvsr_cli.media.pipes import PipeClosed
+def _upscale(job: Job, display: Display, stop: Stop, cluster: "RayConfig | None", *, quiet: bool) -> None:
+    from stvsr_cli.media.pipes import PipeClosed, is_pipe
     from stvsr_cli.pipeline.upscale import keeps_journal
     from stvsr_cli.pipeline.upscale import upscale as run
 
-    is_kept = keeps_journal(job)
+    is_kept, stop.finishes = keeps_journal(job), is_pipe(job.input)
 
     def show(progress: "Progress") -> None:
-        stop.armed = is_kept and progress.phase == "upscale"
-        display.show(progress)
+        stop.armed = (is_kept or stop.finishes) and progress.phase == "upscale"
+        display.show(replace(progress, file=job.input.name))
 
     try:
         if cluster is None:
@@ -207,13 +215,20 @@ def _upscale(job: Job, display: Display, stop: Stop, cluster: "RayConfig | None"
         logger.info("the reader of the output has gone; that is all it wanted")
         return
     display.close()
-    logger.info("%s", _summary(job, report))
+    if not quiet:
+        display.say("info", done_line(job.output, report))
+    logger.info(
+        "%d -> %d frames in %d shots; %.1f s in the model, peak memory %.2f GiB",
+        report.frames_in, report.frames_out, report.num_shots, report.seconds["model"], report.peak_bytes / 2**30,
+    )  # fmt: skip
 
 
-def _summary(job: Job, report: "Report") -> str:
-    out, seconds = report.output, report.seconds
+def done_line(target: Path, report: "Report") -> str:
+    """What a run has made: where, of what size and rate, how long, and how fast."""
+    out, total = report.output, report.seconds["total"]
+    rate = float(out.average_rate)
+    shown = "" if out.duration_s is None else f", {lasting(float(out.duration_s))}"
     return (
-        f"{job.output}: {report.frames_in} -> {report.frames_out} frames, {out.width}x{out.height}, "
-        f"{float(out.average_rate):.6g} fps; {seconds['total']:.1f} s ({seconds['model']:.1f} s in the model), "
-        f"peak memory {report.peak_bytes / 2**30:.2f} GiB"
+        f"{target}: {out.width}x{out.height}, {rate:.6g} fps{shown}, {report.frames_out} frames; "
+        f"made in {lasting(total)}, {report.frames_out / max(total, 1e-9):.2f} fps"
     )

@@ -83,7 +83,10 @@ def _weights(entry: ModelEntry, again: bool) -> Check:
 def check_disks() -> Iterator[Check]:
     """Look at the folders that are written to: the one here, the cache, the temporary one."""
     for name, folder in (("here", Path.cwd()), ("cache", cache_folder()), ("temporary", Path(tempfile.gettempdir()))):
-        yield _disk(name, folder)
+        if folder is None:
+            yield Check("disk", name, WARNING, "this user has no home folder", "Set XDG_CACHE_HOME.", OutputError)
+        else:
+            yield _disk(name, folder)
 
 
 def _disk(name: str, folder: Path) -> Check:

@@ -6,7 +6,6 @@ on after each. A segment is on disk to stay before the manifest names it, and th
 that whatever ends the program, all but the segment in work is kept.
 """
 
-import fcntl
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -17,10 +16,12 @@ from typing import Any
 from stvsr_cli.durable import manifest
 from stvsr_cli.durable.manifest import Manifest, compare, read_manifest
 from stvsr_cli.durable.segments import Segment, extradata, is_whole, joined
-from stvsr_cli.errors import Interrupted, OutputError, StvsrError
+from stvsr_cli.errors import InputChanged, Interrupted, OutputError, StvsrError
 from stvsr_cli.job.cutter import Point, Totals
 from stvsr_cli.media.read.count import measure
 from stvsr_cli.media.write.mux import OutputFile
+from stvsr_cli.runtime.locks import Lock
+from stvsr_cli.runtime.names import derived
 from stvsr_cli.runtime.parts import replacing
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ MADE = "made"
 
 def journal_folder(target: Path) -> Path:
     """Where the journal of an output lies."""
-    return target.with_name(f"{target.name}.stvsr")
+    return derived(target, ".stvsr")
 
 
 def settle(target: Path) -> Totals | None:
@@ -217,16 +218,17 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        ruined = isinstance(error, InputChanged)
         try:
             if kind is None:
                 reached("renamed")
-            if kind is None or not (self.finished or (self.folder / MADE).exists()):
+            if kind is None or ruined or not (self.finished or (self.folder / MADE).exists()):
                 _remove(self.folder)
         except OSError as failure:
             logger.warning("%s cannot be removed: %s", self.folder, failure.strerror)
         finally:
             self._lock.__exit__(None, None, None)
-        if kind is None or not self.finished:
+        if kind is None or ruined or not self.finished:
             return
         if kind is KeyboardInterrupt:
             raise Interrupted(
@@ -240,26 +242,22 @@ class _locked:  # noqa: N801  # reads as a function
     """Makes a journal's folder and holds its lock, which the system takes back when the process ends in any way."""
 
     def __init__(self, folder: Path, target: Path) -> None:
-        self._path, self._target = folder / LOCK, target
+        self._lock, self._target = Lock(folder / LOCK), target
 
     def __enter__(self) -> None:
-        if self._path.parent.is_symlink():
-            raise OutputError(f"the journal {self._path.parent} is a link.", hint="Remove it.")
+        folder = self._lock.path.parent
+        if folder.is_symlink():
+            raise OutputError(f"the journal {folder} is a link.", hint="Remove it.")
         try:
-            self._path.parent.mkdir(exist_ok=True)
-            self._handle = self._path.open("w")
+            folder.mkdir(exist_ok=True)
+            taken = self._lock.take()
         except OSError as error:
-            raise OutputError(f"the journal {self._path.parent} cannot be made: {error.strerror}.") from error
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._handle.close()
-            raise OutputError(
-                f"another process works on {self._target}.", hint="Wait for it, or name another output."
-            ) from error
+            raise OutputError(f"the journal {folder} cannot be made: {error.strerror}.") from error
+        if not taken:
+            raise OutputError(f"another process works on {self._target}.", hint="Wait for it, or name another output.")
 
     def __exit__(self, *_: Any) -> None:
-        self._handle.close()
+        self._lock.release()
 
 
 def _remove(folder: Path) -> None:

@@ -4,13 +4,11 @@ import dataclasses
 from typing import Any
 
 
-def described(configuration: Any, leave: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The fields of a dataclass, and of dataclasses in it, as text by name; without those in `leave`."""
+def described(configuration: Any) -> dict[str, str]:
+    """The fields of a dataclass, and of dataclasses in it, as text by name."""
     found: dict[str, str] = {}
     for entry in dataclasses.fields(configuration):
         value = getattr(configuration, entry.name)
-        if entry.name in leave:
-            continue
         if dataclasses.is_dataclass(value):
             inner = described(value).items()
             found |= {f"{entry.name} {name}": text for name, text in inner}

@@ -11,7 +11,8 @@ from stvsr_cli.errors import OutputError
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import Plan
 from stvsr_cli.media.images import is_image
-from stvsr_cli.media.pipes import PIPE
+from stvsr_cli.media.pipes import is_pipe
+from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.write.settings import DEFAULT_CRF, EncoderConfig
 
 logger = logging.getLogger(__name__)
@@ -51,14 +52,22 @@ class Estimate:
 
 def estimate(job: Job, plan: Plan, *, keeps_journal: bool) -> Estimate | None:
     """How much room a job's output takes; None where nobody knows how long it will be, or it goes into a pipe."""
-    if plan.num_frames is None or job.output == PIPE:
+    if plan.num_frames is None or is_pipe(job.output):
         return None
     pixels = plan.width * plan.height * plan.num_frames
     if is_image(job.output):
         return Estimate(int(pixels * IMAGE_BITS[job.output.suffix.lower()] / 8), 0)
     video = int(pixels * bits_per_pixel(plan.encoder, plan.pix_fmt) / 8)
     beside = plan.info.path.stat().st_size if plan.info.streams and plan.info.path.is_file() else 0
-    return Estimate(video + beside, video if keeps_journal else 0)
+    return Estimate(video + int(beside * _share(job, plan.info)), video if keeps_journal else 0)
+
+
+def _share(job: Job, info: VideoInfo) -> Fraction:
+    """How much of an input a job is about."""
+    length = info.duration_s
+    if not length or (job.start is None and job.end is None):
+        return Fraction(1)
+    return max(Fraction(0), min(job.end or length, length) - (job.start or 0)) / length
 
 
 def bits_per_pixel(encoder: EncoderConfig, pix_fmt: str) -> float:

@@ -1,5 +1,6 @@
 """Standard input and output: YUV4MPEG2 as it streams, and containers."""
 
+import fcntl
 import logging
 import os
 import select
@@ -7,6 +8,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -78,15 +80,17 @@ def is_pipe(path: Path) -> bool:
 
 
 @contextmanager
-def open_pipe(path: Path) -> Iterator["Y4mSource | Path"]:
+def open_pipe(path: Path, stop: threading.Event | None = None) -> Iterator["Y4mSource | Path"]:
     """Read a pipe: YUV4MPEG2 as frames that stream; any other container as a temporary file with all of it.
 
-    Raises InputError if it is empty or cannot be read, UsageError if standard input is a terminal.
+    stop: when set, the pipe is taken to be at its end. Raises InputError if it is empty or cannot be read, UsageError if standard input is a terminal.
     """
-    if path == PIPE and sys.stdin is not None and sys.stdin.isatty():
+    if path == PIPE and _is_closed(0, os.O_RDONLY):
+        raise InputError("standard input is closed.", hint="Pipe a video into it, or name a file.")
+    if path == PIPE and os.isatty(0):
         raise UsageError("standard input is a terminal.", hint="Pipe a video into it, or name a file.")
     with open(0 if path == PIPE else path, "rb", buffering=0, closefd=path != PIPE) as raw:
-        stream = _Sniffed(raw)
+        stream = _Sniffed(raw, stop)
         name = "standard input" if path == PIPE else str(path)
         if not stream.head:
             raise InputError(f"{name} is empty.", hint="Check what writes into the pipe.")
@@ -101,11 +105,21 @@ def open_pipe(path: Path) -> Iterator["Y4mSource | Path"]:
                 yield file
 
 
+def _is_closed(number: int, mode: int) -> bool:
+    """Whether a descriptor is not open, or not for reading or writing, as `mode` says."""
+    try:
+        return fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR) not in (mode, os.O_RDWR)
+    except OSError:
+        return True
+
+
 class _Sniffed:
     """A stream of which the first bytes have been looked at; it has no seek, so that nobody tries."""
 
-    def __init__(self, raw: RawReadable) -> None:
-        self._raw = raw
+    def __init__(self, raw: RawReadable, stop: threading.Event | None = None) -> None:
+        self._raw, self._stop = raw, stop or threading.Event()
+        self.was_cut = False
+        """Whether it was left before its end."""
         self.head = b""
         while len(self.head) < len(MAGIC) and (more := self._more(len(MAGIC) - len(self.head))):
             self.head += more
@@ -120,8 +134,11 @@ class _Sniffed:
 
     def _more(self, size: int) -> bytes:
         with watchdog.busy("read", patient=True):
-            while not select.select([self._raw], [], [], watchdog.POLL_S)[0]:
+            while not self._stop.is_set() and not select.select([self._raw], [], [], watchdog.POLL_S)[0]:
                 watchdog.check()
+            if self._stop.is_set():
+                self.was_cut = True
+                return b""
             return self._raw.read(size) or b""
 
 
@@ -144,6 +161,7 @@ class Y4mSource:
     """A YUV4MPEG2 stream: its description at once, and its frames as they come."""
 
     def __init__(self, stream: Readable, name: str) -> None:
+        self._stream = stream
         try:
             self._container = av.open(stream, "r", format="yuv4mpegpipe")  # type: ignore[call-overload]
             video = self._container.streams.video[0]
@@ -177,12 +195,32 @@ class Y4mSource:
         try:
             return next(self._decoded, None)
         except (av.error.FFmpegError, OSError) as error:
-            logger.warning("%s ends early: %s", self.info.path, error)
+            if not self.was_cut:  # in the middle of a frame, then
+                logger.warning("%s ends early: %s", self.info.path, error)
             return None
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether it was left before its end, as was asked for."""
+        return bool(getattr(self._stream, "was_cut", False))
 
     def close(self) -> None:
         """Let go of the stream."""
         self._container.close()
+
+
+@contextmanager
+def named_output(path: Path) -> Iterator[int]:
+    """Open a named pipe for writing; waits for a reader. Raises OutputError."""
+    try:
+        with watchdog.busy("write", patient=True):
+            number = os.open(path, os.O_WRONLY)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.", hint="Check the pipe.") from error
+    try:
+        yield number
+    finally:
+        os.close(number)
 
 
 @contextmanager
@@ -191,15 +229,19 @@ def data_output() -> Iterator[int]:
 
     Raises UsageError if it is a terminal.
     """
+    if _is_closed(1, os.O_WRONLY):
+        raise OutputError("standard output is closed.", hint="Pipe it into something, or name a file.")
     if os.isatty(1):
         raise UsageError("standard output is a terminal.", hint="Pipe it into something, or name a file.")
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     number = os.dup(1)
     os.dup2(2, 1)
     try:
         yield number
     finally:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         os.dup2(number, 1)
         os.close(number)
 

@@ -13,10 +13,10 @@ from stvsr_cli.durable.segments import Segment, SegmentWriter, is_whole
 from stvsr_cli.errors import OutputError, UsageError
 from stvsr_cli.job.job import IMAGE_FORMATS, Job
 from stvsr_cli.media.images import ImageOutput, image_pix_fmt, is_image, is_pattern, list_images, numbered
-from stvsr_cli.media.pipes import PIPE, PIPE_FORMATS, Y4M, PipeOutput, Y4mOutput, data_output
+from stvsr_cli.media.pipes import PIPE, PIPE_FORMATS, Y4M, PipeOutput, Y4mOutput, data_output, is_pipe, named_output
 from stvsr_cli.media.read.probe import VideoInfo, probe
-from stvsr_cli.media.write.encode import Output
-from stvsr_cli.media.write.mux import OutputFile, OutputSpec, check_target, container_format
+from stvsr_cli.media.write.encode import Output, find_encoder
+from stvsr_cli.media.write.mux import FORMATS, OutputFile, OutputSpec, check_target, container_format
 from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.media.y4m import Y4mFile
 from stvsr_cli.pipeline.sources import is_single, reads_pictures
@@ -125,6 +125,7 @@ class FileSink(_Once):
         if self.job.format is not None:
             raise UsageError("--format is for standard output and pictures.", hint="The output's suffix says it.")
         container_format(self.target)
+        find_encoder(self.job.encoder.codec)
         check_target(self.target, self.job.input, overwrite=self.job.overwrite)
 
     def encoder(self, info: VideoInfo) -> EncoderConfig:
@@ -232,7 +233,7 @@ class Y4mSink(_Once):
 
 @dataclass(slots=True)
 class PipeSink(_Once):
-    """Standard output."""
+    """Standard output, or a named pipe."""
 
     number: int = -1
     """Of the descriptor, once it is reserved."""
@@ -242,28 +243,40 @@ class PipeSink(_Once):
         if self.job.format in IMAGE_FORMATS:
             raise UsageError(f"--format {self.job.format} needs a folder.", hint="Name one in place of -.")
 
+        if self.target != PIPE and self._format not in PIPE_FORMATS:
+            raise OutputError(
+                f"a pipe such as {self.target} cannot hold {self._format}.",
+                hint=f"Pass --format with one of {', '.join(PIPE_FORMATS)}.",
+            )
+
     @contextmanager
     def reserved(self) -> Iterator[None]:
         """Keep it for data alone."""
-        with data_output() as self.number:
+        with data_output() if self.target == PIPE else named_output(self.target) as self.number:
             yield
+
+    @property
+    def _format(self) -> str:
+        """What is written: as the job says, or a named pipe's suffix."""
+        suffix = "" if self.target == PIPE else self.target.suffix.lower()
+        return self.job.format or FORMATS.get(suffix) or (Y4M if is_y4m(self.target) else PIPE_FORMATS[0])
 
     def encoder(self, info: VideoInfo) -> EncoderConfig:
         """As the job says; none for YUV4MPEG2."""
-        if self.job.format == Y4M:
+        if self._format == Y4M:
             return EncoderConfig(codec="rawvideo", pix_fmt=self.job.encoder.pix_fmt)
         return self.job.encoder
 
     def open(self, info: VideoInfo, spec: OutputSpec, journal: Journal | None) -> AbstractContextManager[Output]:
         """A stream in the job's format."""
-        if self.job.format == Y4M:
+        if self._format == Y4M:
             return Y4mOutput(self.number, info, spec)
-        return PipeOutput(self.number, self.job.format or PIPE_FORMATS[0], info, spec, self.job.encoder)
+        return PipeOutput(self.number, self._format, info, spec, self.job.encoder)
 
 
 def choose_sink(job: Job) -> Sink:
     """Where a job's frames go, by its output's name."""
-    if job.output == PIPE:
+    if is_pipe(job.output):
         return PipeSink(job)
     if is_y4m(job.output):
         return Y4mSink(job)

@@ -1,13 +1,14 @@
 """Where a job's frames come from: a file, a pipe, or pictures. An input is opened and described once."""
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from stvsr_cli.durable.manifest import file_identity, files_identity
-from stvsr_cli.errors import InputError, UsageError
+from stvsr_cli.errors import InputChanged, InputError, UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.media.images import ImageSource, is_image, is_pattern, list_images
 from stvsr_cli.media.pipes import Y4mSource, is_pipe, open_pipe
@@ -31,36 +32,53 @@ class Source(Protocol):
         """What it is known by when it is read again; None: it can be read only once."""
         ...
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether it was left before its end, as was asked for."""
+        ...
+
     def frames(self) -> Iterator[Frame]:
         """Yield the frames that the job is about. Raises InputError if there is none."""
         ...
 
+    def check_unchanged(self) -> None:
+        """Raise InputError if it is not what it was when it was opened."""
+        ...
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class VideoSource:
     """A video in a file, which may be a temporary one that holds what came through a pipe."""
 
     info: VideoInfo
     job: Job
-
-    @property
-    def identity(self) -> dict[str, str] | None:
-        """What the file is known by; None for a URL and what came through a pipe."""
-        return file_identity(self.job.input) if is_readable_again(self.job.input) else None
+    identity: dict[str, str] | None
+    """What the file is known by; None for a URL and what came through a pipe."""
+    stop: threading.Event | None = None
+    """When set, the frames end; None: they all come."""
+    was_cut: bool = False
 
     def frames(self) -> Iterator[Frame]:
         """Decode the part that is asked for, in whole frames."""
         start, end = snapped(self.info, self.job.start, self.job.end)
-        return decode(self.info, start=start, end=end, threads=self.job.threads)
+        for frame in decode(self.info, start=start, end=end, threads=self.job.threads):
+            if self.stop is not None and self.stop.is_set():
+                self.was_cut = True
+                return
+            yield frame
+
+    def check_unchanged(self) -> None:
+        """Look at the file again. Raises InputError."""
+        check_same(self.job, self.identity, lambda: file_identity(self.job.input))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StreamSource:
     """YUV4MPEG2 as it streams through a pipe."""
 
     stream: Y4mSource
     job: Job
-    identity = None
+    identity: dict[str, str] | None = None
 
     @property
     def info(self) -> VideoInfo:
@@ -71,43 +89,71 @@ class StreamSource:
         """The frames of the part that is asked for, once."""
         return self.stream.frames(self.job.start, self.job.end)
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether it was left before its end."""
+        return self.stream.was_cut
 
-@dataclass(frozen=True, slots=True)
+    def check_unchanged(self) -> None:
+        """It is read only once."""
+
+
+@dataclass(slots=True)
 class PictureSource:
     """A folder or a pattern of pictures, or one."""
 
     paths: Sequence[Path]
     images: ImageSource
     job: Job
+    identity: dict[str, str] | None
+    """What the files are known by."""
+    was_cut: bool = False
 
     @property
     def info(self) -> VideoInfo:
         """As the first picture is, at the job's rate."""
         return self.images.info
 
-    @property
-    def identity(self) -> dict[str, str]:
-        """What the files are known by."""
-        return files_identity(self.paths)
-
     def frames(self) -> Iterator[Frame]:
         """The pictures of the part that is asked for."""
         return self.images.frames(self.job.start, self.job.end)
 
+    def check_unchanged(self) -> None:
+        """Look at the files again. Raises InputError."""
+        check_same(self.job, self.identity, lambda: files_identity(self.paths))
+
+
+def check_same(job: Job, before: dict[str, str] | None, look: Callable[[], dict[str, str]]) -> None:
+    """Raise InputChanged if a job's input is not known by what it was before, and InputError if it has gone."""
+    if before is None:
+        return
+    try:
+        now = look()
+    except OSError as error:
+        raise InputError(f"{job.input} has gone while it was read: {error.strerror}.") from error
+    if now != before:
+        raise InputChanged(
+            f"{job.input} has changed while it was read.", hint="Run the command again when it is written completely."
+        )
+
 
 @contextmanager
-def open_source(job: Job) -> Iterator[Source]:
-    """Open a job's input. Raises InputError if it cannot be read, UsageError if options do not suit it."""
+def open_source(job: Job, stop: threading.Event | None = None) -> Iterator[Source]:
+    """Open a job's input. stop: when set, what comes through a pipe is taken to be at its end.
+
+    Raises InputError if it cannot be read, UsageError if options do not suit it.
+    """
     if reads_pictures(job.input):
         paths = list_images(job.input) if not is_single(job.input) else [job.input]
-        yield PictureSource(paths, ImageSource(paths, job.input, job.fps), job)
+        yield PictureSource(paths, ImageSource(paths, job.input, job.fps), job, files_identity(paths))
         return
     if job.fps is not None:
         raise UsageError("--fps is for pictures; a video says its own rate.", hint="Leave it out.")
     if not is_pipe(job.input):
-        yield VideoSource(_probed(job, job.input), job)
+        identity = file_identity(job.input) if is_readable_again(job.input) else None
+        yield VideoSource(_probed(job, job.input), job, identity)
         return
-    with open_pipe(job.input) as opened:
+    with open_pipe(job.input, stop) as opened:
         if isinstance(opened, Y4mSource):
             check_size(opened.info.path, opened.info.width, opened.info.height, job.max_pixels)
             yield StreamSource(opened, job)
@@ -116,7 +162,7 @@ def open_source(job: Job) -> Iterator[Source]:
             info = _probed(job, opened)
         except InputError as error:
             raise InputError(error.message.replace(str(opened), "standard input"), hint=error.hint) from error
-        yield VideoSource(info, job)
+        yield VideoSource(info, job, None, stop)
 
 
 def _probed(job: Job, path: Path) -> VideoInfo:

@@ -12,16 +12,18 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from stvsr_cli.durable.journal import settle
-from stvsr_cli.errors import StallError
+from stvsr_cli.errors import Interrupted, StallError
 from stvsr_cli.job.job import IMAGE_FORMATS, Job
 from stvsr_cli.job.report import Loaded, Progress, Report
 from stvsr_cli.job.size import find_size
 from stvsr_cli.media.images import is_image
-from stvsr_cli.media.pipes import PIPE, is_pipe
+from stvsr_cli.media.pipes import is_pipe
 from stvsr_cli.media.read.probe import VideoInfo, probe
 from stvsr_cli.media.write.choice import assert_encodes, on_card
 from stvsr_cli.media.write.encoders import has_card
 from stvsr_cli.media.write.settings import INSTEAD
+from stvsr_cli.models.catalogue import find_model
+from stvsr_cli.models.registry import check_options
 from stvsr_cli.pipeline.sinks import Sink, choose_sink, is_y4m
 from stvsr_cli.pipeline.sources import (
     Source,
@@ -34,7 +36,7 @@ from stvsr_cli.pipeline.sources import (
 from stvsr_cli.runtime.watchdog import Watch
 
 if TYPE_CHECKING:
-    from stvsr_cli.job.plan import Plan
+    from stvsr_cli.pipeline.rehearsal import Rehearsal
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,7 @@ def upscale(
 
     loaded: the model, if it is loaded already, or what gives it when input and output are found to be sound.
     progress: called from this thread at every frame and phase. stop: when set, the run ends as soon as what it has
-    made so far is kept. last_resort: called in another thread when this one hangs in the model for longer than the job
+    made so far is kept; what comes through a pipe is finished as far as it was read. Both end by Interrupted. last_resort: called in another thread when this one hangs in the model for longer than the job
     allows. Raises StvsrError of the kind that fits; a video file then does not exist. Raises `media.pipes.PipeClosed`
     if the reader of standard output has gone.
     """
@@ -60,32 +62,58 @@ def upscale(
         if job.resume == "auto" and (done := settle(job.output)) is not None:
             logger.info("%s was finished already", job.output)
             return Report(output=probe(job.output), seconds={"model": 0.0, "total": 0.0}, peak_bytes=0, **asdict(done))
-        with _opened(job) as (job, source, sink):
+        with _opened(job, stop=stop) as (job, source, sink):
             if progress is not None:
                 progress(Progress("load", 0, None, 0.0))
             from stvsr_cli.pipeline.loading import load
             from stvsr_cli.pipeline.work import work
 
             model = load(job) if loaded is None else loaded if isinstance(loaded, Loaded) else loaded()
-            return work(job, source, sink, model, begin=begin, progress=progress, stop=stop)
+            report = work(job, source, sink, model, begin=begin, progress=progress, stop=stop)
+            if source.was_cut:
+                raise Interrupted(
+                    f"interrupted; what was read until then is finished: {report.frames_out} frames in {job.output}."
+                )
+            return report
 
 
-def plan(job: Job, *, loaded: Loaded | None = None) -> "tuple[Job, Plan, Loaded]":
-    """What a job would do: itself with its output's full name, its plan, and the model. Raises what `upscale` does."""
-    with _opened(job, reserve=False) as (job, source, _):
-        from stvsr_cli.pipeline.loading import load, plan_on
+def plan(job: Job, *, loaded: Loaded | Callable[[], Loaded] | None = None, briefly: bool = False) -> "Rehearsal":
+    """What a job would do, with all checks that it would make. briefly: without counting and without a trial.
 
-        loaded = loaded or load(job)
-        return job, plan_on(job, source.info, loaded), loaded
+    Raises what `upscale` does.
+    """
+    with _opened(job, reserve=False) as (job, source, sink):
+        from stvsr_cli.pipeline.loading import load
+        from stvsr_cli.pipeline.rehearsal import rehearse
+
+        model = load(job) if loaded is None else loaded if isinstance(loaded, Loaded) else loaded()
+        return rehearse(job, source, sink, model, briefly=briefly)
+
+
+def load(job: Job) -> Loaded:
+    """Load the model of a job. Raises ModelError, DeviceError or UsageError."""
+    from stvsr_cli.pipeline.loading import load
+
+    return load(job)
+
+
+def check(job: Job) -> None:
+    """Raise what `upscale` does for an input or output that it would refuse before the model is loaded."""
+    check_source(job)
+    choose_sink(job).check()
+    check_options(find_model(job.model), job.options, job.detail, job.fit)
 
 
 @contextmanager
-def _opened(job: Job, *, reserve: bool = True) -> Iterator[tuple[Job, Source, Sink]]:
+def _opened(
+    job: Job, *, reserve: bool = True, stop: threading.Event | None = None
+) -> Iterator[tuple[Job, Source, Sink]]:
     """Open a job's input and look at its output. Yields the job with all that these two say of it."""
     sink = choose_sink(job)
     check_source(job)
     sink.check()
-    with sink.reserved() if reserve else nullcontext(), open_source(job) as source:
+    check_options(find_model(job.model), job.options, job.detail, job.fit)
+    with sink.reserved() if reserve else nullcontext(), open_source(job, stop) as source:
         made = sink.target
         if is_single(job.input) and is_single(made):
             job = replace(job, fps_factor=1, slow_motion=1)
@@ -113,7 +141,7 @@ def _with_encoder(job: Job, info: VideoInfo) -> Job:
 def _stall_hint(job: Job) -> str:
     if keeps_journal(job):
         return "The same command goes on from what is finished."
-    has_pipe = is_pipe(job.input) or job.output == PIPE
+    has_pipe = is_pipe(job.input) or is_pipe(job.output)
     return f"Check {'the other end of the pipe, ' if has_pipe else ''}the disk and the device."
 
 
@@ -124,6 +152,6 @@ def keeps_journal(job: Job) -> bool:
 
 def stands_alone(job: Job) -> bool:
     """Whether a job reads or writes pictures or pipes, so that its paths stand for one video each, and for no batch."""
-    if is_pipe(job.input) or job.output == PIPE or is_image(job.output) or is_y4m(job.output):
+    if is_pipe(job.input) or is_pipe(job.output) or is_image(job.output) or is_y4m(job.output):
         return True
     return reads_pictures(job.input) or job.format in IMAGE_FORMATS

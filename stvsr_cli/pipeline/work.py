@@ -23,7 +23,7 @@ from stvsr_cli.pipeline.sources import Source
 OUTSIDE = frozenset(
     {
         "input", "output", "weights", "device", "precision", "overwrite", "allow_url", "max_pixels", "record", "resume",
-        "check_space", "stall_timeout_s",
+        "check_space", "stall_timeout_s", "threads", "encoder threads",
     }
 )  # fmt: skip
 """Fields of a job that do not change its result, or by their value only."""
@@ -57,6 +57,7 @@ def work(
                 run.through(out)
             else:
                 _record(run, job, source, sink, out, journal, stop)
+            source.check_unchanged()
     return run.report(sink.described(run.made(job.output)), begin)
 
 
@@ -71,7 +72,8 @@ def _journal(job: Job, source: Source, sink: Sink, loaded: Loaded) -> AbstractCo
 
 def settings(job: Job, identity: dict[str, str], *, weights: str, device: str, precision: str) -> dict[str, str]:
     """All that a job's result depends on, as text by name."""
-    known = described(job, leave=OUTSIDE) | {"version": __version__, "weights": weights}
+    asked = {name: text for name, text in described(job).items() if name not in OUTSIDE}
+    known = asked | {"version": __version__, "weights": weights}
     return known | {"device": device, "precision": precision, **identity}
 
 

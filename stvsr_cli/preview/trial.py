@@ -82,7 +82,9 @@ def _try(
 ) -> tuple[Outcome, Plan, list[float]]:
     """What a choice gives, its plan of the whole run, and the seconds of a window, piece by piece."""
     loaded = load(choice.job)
-    whole, planned, _ = plan(replace(choice.job, output=folder / f"whole{choice.job.output.suffix}"), loaded=loaded)
+    asked = replace(choice.job, output=folder / f"whole{choice.job.output.suffix}")
+    rehearsal = plan(asked, loaded=loaded, briefly=True)
+    whole, planned = rehearsal.job, rehearsal.plan
     frame_s = 1 / info.average_rate
     size = planned.windows.size * frame_s if length_s is None else length_s
     made: list[list[np.ndarray]] = []

@@ -32,10 +32,10 @@ def sha256(path: Path) -> str:
 
 
 class Hashes:
-    """Sums remembered in a folder."""
+    """Sums remembered in a folder; None: they are not."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+    def __init__(self, folder: Path | None) -> None:
+        self._path = None if folder is None else folder / NAME
 
     def of(self, path: Path) -> str:
         """The SHA-256 of a file: the remembered one if the file is what it was, or else of the bytes."""
@@ -67,6 +67,8 @@ class Hashes:
         return found
 
     def _read(self) -> dict[str, list[object]]:
+        if self._path is None:
+            return {}
         try:
             table = json.loads(self._path.read_text())
         except (OSError, ValueError):
@@ -74,6 +76,8 @@ class Hashes:
         return table if isinstance(table, dict) else {}
 
     def _write(self, table: dict[str, list[object]]) -> None:
+        if self._path is None:
+            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._path, json.dumps(table), stay=False)

@@ -21,25 +21,36 @@ PAPERS = (".md", ".png", ".jpg", ".svg", ".txt", "")
 """Suffixes of files that are no weights, alone."""
 
 
-def cache_folder() -> Path:
-    """The platform's folder for downloaded weights."""
-    home = Path.home()
+def cache_folder() -> Path | None:
+    """The platform's folder for downloaded weights; None for a user without a home."""
+    if "XDG_CACHE_HOME" in os.environ and sys.platform not in ("win32", "darwin"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "stvsr" / "weights"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")) / "stvsr" / "weights"
     if sys.platform == "darwin":
         return home / "Library" / "Caches" / "stvsr" / "weights"
-    return Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "stvsr" / "weights"
+    return home / ".cache" / "stvsr" / "weights"
 
 
 def search_path() -> list[Path]:
     """Folders that may hold a folder of weights for each model, in order."""
-    named = os.environ.get(ENVIRONMENT)
-    return [*([Path(named)] if named else []), CHECKOUT, SHIPPED, cache_folder()]
+    named, cache = os.environ.get(ENVIRONMENT), cache_folder()
+    return [*([Path(named)] if named else []), CHECKOUT, SHIPPED, *([cache] if cache else [])]
 
 
 def own_folder(model: str) -> Path:
-    """The folder that a model's weights are fetched into: below the one the environment names, or the cache."""
-    return Path(os.environ.get(ENVIRONMENT) or cache_folder()) / model
+    """The folder that a model's weights are fetched into: below the one the environment names, or the cache.
+
+    Raises ModelError if there is neither.
+    """
+    folder = os.environ.get(ENVIRONMENT) or cache_folder()
+    if folder is None:
+        raise ModelError("this user has no home folder to keep weights in.", hint=f"Name one with {ENVIRONMENT}.")
+    return Path(folder) / model
 
 
 def find_weights(model: str, needs: Sequence[str] = ()) -> Path:
@@ -57,10 +68,10 @@ def find_weights(model: str, needs: Sequence[str] = ()) -> Path:
         partial = partial or candidate
     if partial is not None:
         return partial
+    place = os.environ.get(ENVIRONMENT) or cache_folder() or f"the folder that {ENVIRONMENT} names"
     raise ModelError(
         f"there are no weights for the model {model} on this machine.",
-        hint=f"`stvsr models show {model}` says how to get them; they belong into {own_folder(model)}, "
-        "or are named with --weights.",
+        hint=f"`stvsr models show {model}` says how to get them. They go into {place}/{model}, or pass --weights.",
     )
 
 
@@ -105,7 +116,8 @@ def _files(folder: Path) -> list[Path]:
 
 def hashes() -> Hashes:
     """The sums of weights that are remembered on this machine."""
-    return Hashes(cache_folder().parent)
+    folder = cache_folder()
+    return Hashes(None if folder is None else folder.parent)
 
 
 def verify(folder: Path, *, again: bool = False) -> list[Path]:

@@ -1,8 +1,4 @@
 import json
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -11,10 +7,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from stvsr_cli.batch import claims
-from stvsr_cli.batch.batch import BatchConfig, Shared, is_complete, run_batch
-from stvsr_cli.batch.claims import Owner, claim_path, claimed, is_stale, this_process
-from stvsr_cli.batch.inputs import Item, expand, find_items, make_folder, target_name
+from stvsr_cli.batch.batch import BatchConfig, Shared, run_batch
+from stvsr_cli.batch.existing import is_complete
+from stvsr_cli.batch.inputs import Item, expand, find_items, make_folder
+from stvsr_cli.batch.names import target_name
 from stvsr_cli.cli import app
 from stvsr_cli.errors import InputError, Interrupted, ModelError, OutputError, UsageError
 from stvsr_cli.job.job import Job
@@ -152,8 +148,8 @@ def test_folders_are_mirrored(tmp_path):
     touch(tmp_path / "more" / "a.mp4")
     assert names("in", "more") == ["in/a.mp4", "more/a.mp4"]
     assert names("in/a.mp4", "in/a.mp4", "in/x/y/c.avi") == ["a.mp4", "c.avi"]
-    with pytest.raises(UsageError, match="both become"):
-        names("in/a.mp4", "more/a.mp4")
+    clashing = find_items([tmp_path / "in/a.mp4", tmp_path / "more/a.mp4", tmp_path / "in/x/y/c.avi"], out)
+    assert ["both become" in str(item.problem) for item in clashing] == [True, True, False]
     with pytest.raises(InputError, match="holds no video"):
         names("in", suffixes=frozenset({".ogv"}))
 
@@ -161,8 +157,13 @@ def test_folders_are_mirrored(tmp_path):
 def test_outputs_among_the_inputs_are_not_done_again(tmp_path):
     touch(tmp_path / "a.mp4")
     touch(tmp_path / "a_x4.mp4")
-    items = find_items([tmp_path], tmp_path, template="{stem}_x4{suffix}")
-    assert [(i.source.name, i.target.name) for i in items] == [("a.mp4", "a_x4.mp4")]
+    template = {"template": "{stem}_x4{suffix}"}
+    items = find_items([tmp_path], tmp_path, **template, is_ours=lambda path: path.name == "a_x4.mp4")
+    assert [(i.source.name, i.target.name, i.problem) for i in items] == [("a.mp4", "a_x4.mp4", None)]
+    first, second = find_items([tmp_path], tmp_path, **template)  # someone else's: never replaced
+    assert "inputs are never replaced" in str(first.problem) and second.problem is None
+    named = find_items([tmp_path / "a.mp4", tmp_path / "a_x4.mp4"], tmp_path, **template, is_ours=lambda path: True)
+    assert [item.problem is None for item in named] == [False, True]
     touch(tmp_path / "out" / "a.mp4")
     items = find_items([tmp_path], tmp_path / "out", recursive=True)
     assert [i.source.name for i in items] == ["a.mp4", "a_x4.mp4"]
@@ -199,6 +200,8 @@ def test_names_by_template():
     assert target_name(Path("x/a.b.mp4"), "{stem}_x4{suffix}", {}) == "a.b_x4.mp4"
     assert target_name(Path("a.flv"), "{stem}{suffix}", {}) == "a.mkv"
     assert target_name(Path("{stem}.mp4"), "{stem}{suffix}", {}) == "{stem}.mp4"
+    assert target_name(Path("x/y/a.FLV"), "{folder}_{stem}_{ext}{suffix}", {}) == "x_y_a_FLV.mkv"
+    assert target_name(Path("a.mp4"), "{stem}_{fps}{suffix}", {"fps": lambda source: source.stem * 2}) == "a_aa.mp4"
 
 
 def test_outputs_never_follow_a_link_out_of_the_folder(tmp_path):
@@ -225,10 +228,14 @@ def test_skip_existing_leaves_complete_ones_and_makes_others_again(tmp_path):
     (out / "b.mkv").write_bytes(whole[: len(whole) // 2])
     (out / "c.mp4").write_bytes(b"nothing")
     before = (out / "a.mp4").stat().st_mtime_ns
-    assert run(tmp_path / "in", out, "--skip-existing", "--report", tmp_path / "r.json").exit_code == 0
+    assert run(tmp_path / "in", out, "--skip-existing", "--report", tmp_path / "r.json").exit_code == 7
     files = json.loads((tmp_path / "r.json").read_text())["files"]
-    assert [(f["status"], f["why"]) for f in files] == [("skipped", "complete already"), ("done", ""), ("done", "")]
+    assert [(f["status"], f["exit_code"]) for f in files] == [("skipped", 0), ("done", 0), ("failed", 4)]
+    assert files[0]["why"] == "complete already" and "nothing shows that this program made it" in files[2]["why"]
     assert (out / "a.mp4").stat().st_mtime_ns == before and measure(out / "b.mkv").num_frames == 100
+    assert (out / "c.mp4").read_bytes() == b"nothing"
+    assert run(tmp_path / "in", out, "--skip-existing", "--overwrite").exit_code == 0
+    assert measure(out / "c.mp4").num_frames == 100
     assert run(tmp_path / "in", out).exit_code == 7  # never replaced unasked
 
 
@@ -239,76 +246,6 @@ def test_complete_means_size_and_frames_and_duration(tmp_path):
     assert not is_complete(job(input=source, output=target, fps_factor=1))
     assert not is_complete(job(input=source, output=target, width=64))
     assert not is_complete(job(input=clip(tmp_path / "longer.mp4", 60), output=target))
-
-
-def test_a_claim_is_held_by_one(tmp_path):
-    target = tmp_path / "a.mp4"
-    with claimed(target) as first:
-        assert first is None and claim_path(target).exists()
-        with claimed(target) as second:
-            assert second == this_process()
-        assert claim_path(target).exists()
-    assert tree(tmp_path) == []
-
-
-def gone():
-    """The number of a process that has ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
-
-
-def test_claims_of_the_dead_are_taken_over(tmp_path):
-    target, mine = tmp_path / "a.mp4", this_process()
-    record = {"pid": gone(), "host": mine.host, "started": 1}
-    claim_path(target).write_text(json.dumps(record))
-    with claimed(target) as other:
-        assert other is None and json.loads(claim_path(target).read_text())["pid"] == os.getpid()
-    claim_path(target).write_text(json.dumps(record | {"host": "another"}))
-    with claimed(target) as other:
-        assert other == Owner(record["pid"], "another", 1)
-    old = time.time() - 2 * claims.STALE_S
-    os.utime(claim_path(target), (old, old))
-    with claimed(target) as other:
-        assert other is None
-    assert not is_stale(mine, 1e9)
-    assert is_stale(Owner(mine.pid, socket.gethostname(), (mine.started or 0) + 1), 0)
-    assert not is_stale(None, 1) and is_stale(None, 1e9)
-
-
-def test_of_many_that_find_a_stale_claim_one_gets_it(tmp_path):
-    target, got, barrier = tmp_path / "a.mp4", [], threading.Barrier(8)
-    claim_path(target).write_text(json.dumps({"pid": gone(), "host": socket.gethostname(), "started": 1}))
-    end = threading.Event()
-
-    def take():
-        barrier.wait()
-        with claimed(target) as other:
-            got.append(other)
-            if other is None:
-                end.wait(10)
-
-    threads = [threading.Thread(target=take) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    while len(got) < 8:
-        time.sleep(0.01)
-    end.set()
-    for thread in threads:
-        thread.join()
-    assert got.count(None) == 1
-
-
-def test_a_held_claim_is_touched(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "BEAT_S", 0.01)
-    with claimed(tmp_path / "a.mp4"):
-        path = claim_path(tmp_path / "a.mp4")
-        os.utime(path, (0, 0))
-        for _ in range(500):
-            if path.stat().st_mtime > 0:
-                break
-            time.sleep(0.01)
-        assert path.stat().st_mtime > 0
 
 
 def test_two_batches_share_the_files(tmp_path, monkeypatch):
@@ -335,7 +272,8 @@ def test_two_batches_share_the_files(tmp_path, monkeypatch):
     for thread in threads:
         thread.join()
     assert sorted(made) == [f"{i}.mp4" for i in range(6)]
-    assert {e.status for entries in results for e in entries} == {"done", "skipped"}
+    statuses = [{entry.status for entry in held_by} for held_by in zip(*results, strict=True)]
+    assert all("done" in both and both <= {"done", "skipped", "held"} for both in statuses)
     assert tree(out) == [f"{i}.mp4" for i in range(6)]
 
 
@@ -386,8 +324,10 @@ def test_what_makes_no_batch(tmp_path):
 
 def test_a_dry_run_lists_the_files(three, tmp_path):
     result = run(three, tmp_path / "out", "--dry-run")
-    assert result.exit_code == 0 and not (tmp_path / "out").exists()
-    assert result.stdout.splitlines()[0] == f"{three}/a.mp4 -> {tmp_path}/out/a.mp4"
+    assert result.exit_code == 7 and not (tmp_path / "out").exists() and "1 of 3 files would fail" in result.stderr
+    a, b, c = result.stdout.splitlines()
+    assert a == f"{three}/a.mp4 -> {tmp_path}/out/a.mp4: 64x64, 50 fps, about 8 frames"
+    assert "b.mp4 cannot be read" in b and c.startswith(f"{three}/c.mkv")
 
 
 def test_one_file_with_a_report(tmp_path):

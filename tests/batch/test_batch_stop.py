@@ -99,7 +99,7 @@ def test_control_c_from_the_command_line(items, tmp_path, times):
 
 
 def test_a_stall_of_one_file_stops_no_other(items, tmp_path, monkeypatch):
-    from stvsr_cli.engine import local as run
+    from stvsr_cli.pipeline import sources as run
 
     decode, freed = run.decode, threading.Event()
 

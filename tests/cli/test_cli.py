@@ -97,7 +97,8 @@ def test_a_video_comes_out(clip, tmp_path):
     result = upscale(clip, tmp_path / "out.mp4", "--progress", "plain", "-v")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == ""
-    assert "8 -> 16 frames, 192x128, 50 fps" in result.stderr
+    assert "out.mp4: 192x128, 50 fps, 0.3 s, 16 frames; made in " in result.stderr
+    assert "8 -> 16 frames in 1 shots" in result.stderr
     info = probe(tmp_path / "out.mp4")
     assert (info.width, info.height, info.num_frames) == (192, 128, 16)
 
@@ -116,8 +117,8 @@ def test_json_progress_is_one_object_a_line(clip, tmp_path):
     lines = [json.loads(line) for line in result.stderr.splitlines()]
     phases = [line["phase"] for line in lines if "phase" in line]
     assert phases[0] == "load" and "upscale" in phases and phases[-1] == "finish"
-    last = [line for line in lines if "phase" in line][-1]
-    assert last | {"fps": 1} == {"phase": "finish", "done": 16, "expected": 16, "fps": 1, "eta_s": 0.0}
+    last = [line for line in lines if "phase" in line][-1] | {"fps": 1}
+    assert last == {"file": "in.mp4", "phase": "finish", "done": 16, "expected": 16, "fps": 1, "eta_s": 0.0}
     assert {"level", "message"} == set(lines[-1])
 
 

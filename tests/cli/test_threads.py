@@ -89,6 +89,6 @@ def test_niceness(tmp_path):
 def test_encoders_print_nothing(tmp_path, codec, preset):
     source = make_video(tmp_path / "in.mp4", [pattern(i, 64, 64) for i in range(12)])
     command = [sys.executable, "-m", "stvsr_cli", "upscale", str(source), str(tmp_path / "out.mkv"), "--model", "linear",
-               "--codec", codec, "--preset", preset, "--segment-frames", "8", "--window", "3", "--progress", "none"]  # fmt: skip
+               "--codec", codec, "--preset", preset, "--segment-frames", "8", "--window", "3", "--progress", "none", "-q"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

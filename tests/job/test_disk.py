@@ -36,7 +36,7 @@ def with_free(monkeypatch, num_bytes):
 )
 def test_the_estimate_is_enough_and_not_far_off(tmp_path, encoder):
     job = Job(input=BUNNY, output=tmp_path / "out.mkv", model="linear", encoder=encoder)
-    found = estimate(job, plan(job)[1], keeps_journal=True)
+    found = estimate(job, plan(job, briefly=True).plan, keeps_journal=True)
     upscale(job)
     size = job.output.stat().st_size
     assert size <= found.output <= 4 * size
@@ -61,15 +61,15 @@ def test_pictures_need_room_too_and_pipes_none(tmp_path, monkeypatch):
     job = Job(input=source, output=tmp_path / "pictures", model="linear", format="png")
     with pytest.raises(OutputError, match="needs about"):
         upscale(job, loaded=loaded())
-    planned = plan(job_of(source, tmp_path / "o.mp4"), loaded=loaded())[1]
+    planned = plan(job_of(source, tmp_path / "o.mp4", check_space=False), loaded=loaded(), briefly=True).plan
     assert estimate(replace(job, output=Path("-")), planned, keeps_journal=False) is None
     assert estimate(job_of(source, tmp_path / "o.mp4"), replace(planned, num_frames=None), keeps_journal=True) is None
 
 
 def test_what_an_earlier_run_left_counts_as_had(tmp_path, monkeypatch):
     source, target = begun(tmp_path)
-    job = job_of(source, target)
-    planned = plan(job, loaded=loaded())[1]
+    job = job_of(source, target, resume="force")
+    planned = plan(job, loaded=loaded(), briefly=True).plan
     need = estimate(job, planned, keeps_journal=True).total
     left = sum(path.stat().st_size for path in journal_folder(target).iterdir())
     with_free(monkeypatch, need - left)

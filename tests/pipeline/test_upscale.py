@@ -276,15 +276,15 @@ class Hungry(linear.LinearModel):
 @pytest.mark.parametrize(("usable", "tiled"), [(320 * 180, 0), (320 * 180 - 1, 168), (140 * 140, 128), (1, 128)])
 def test_tiles_are_planned_by_the_memory_there_is(monkeypatch, usable, tiled):
     monkeypatch.setattr("stvsr_cli.pipeline.loading.usable_bytes", lambda device, waiting=0: usable)
-    planned = plan(job_of(BUNNY, Path("out.mp4")), loaded=loaded_with(Hungry(CPU)))[1]
+    planned = plan(job_of(BUNNY, Path("out.mp4")), loaded=loaded_with(Hungry(CPU)), briefly=True).plan
     assert planned.tile.size_px == tiled
-    whole = plan(job_of(BUNNY, Path("out.mp4"), tile=0), loaded=loaded_with(Hungry(CPU)))[1]
+    whole = plan(job_of(BUNNY, Path("out.mp4"), tile=0), loaded=loaded_with(Hungry(CPU)), briefly=True).plan
     assert whole.num_tiles == 1
 
 
 def test_a_plan_says_what_will_come(tmp_path):
     job = job_of(BUNNY, tmp_path / "out.mp4", fps_factor=4, window=10, overlap=2)
-    planned = plan(job)[1]
+    planned = plan(job, briefly=True).plan
     assert (planned.width, planned.height, planned.num_frames) == (1280, 720, 200)
     assert planned.rate == 100 and planned.num_windows == 6
     assert planned.size == find_size(planned.info, job) == Size(1280, 720, 1280, 720, Fraction(4))

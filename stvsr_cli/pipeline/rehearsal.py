@@ -1,0 +1,140 @@
+"""A run without its work: every check that the run makes, the frames that are there, and how long it would take."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from stvsr_cli.color.convert import from_rgb, to_rgb
+from stvsr_cli.durable.journal import journal_folder
+from stvsr_cli.durable.manifest import compare, read_manifest
+from stvsr_cli.durable.segments import SegmentWriter
+from stvsr_cli.job.disk import check_space
+from stvsr_cli.job.job import Job
+from stvsr_cli.job.plan import Plan
+from stvsr_cli.job.report import Loaded
+from stvsr_cli.job.windows import num_windows, tiles
+from stvsr_cli.media.read.decode import Frame
+from stvsr_cli.models.step import run_window
+from stvsr_cli.pipeline.loading import plan_on
+from stvsr_cli.pipeline.sinks import FileSink, Sink
+from stvsr_cli.pipeline.sources import Source
+from stvsr_cli.pipeline.work import settings
+
+logger = logging.getLogger(__name__)
+
+COUNT_S = 10.0
+"""How long frames are counted by decoding them; of what is longer, the container's word is taken."""
+TRIAL_PX = 128
+"""Side of the piece of a frame that is tried on a CPU, where the time grows with the pixels."""
+ENCODED = 12
+"""Output frames that are encoded on trial."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rehearsal:
+    """What a run would come to."""
+
+    job: Job
+    plan: Plan
+    """With the frames as they were counted."""
+    loaded: Loaded
+    is_counted: bool
+    """Whether all frames were counted, by decoding them."""
+    seconds: float | None
+    """How long the run would take, about; None where that is not known."""
+
+
+def rehearse(job: Job, source: Source, sink: Sink, loaded: Loaded, *, briefly: bool = False) -> Rehearsal:
+    """Check all that a run checks, without making anything. briefly: decode one frame, and try no speed.
+
+    Raises what the run would raise.
+    """
+    keeps_journal = job.resume != "never" and sink.keeps_journal and source.identity is not None
+    folder = journal_folder(job.output)
+    if keeps_journal and job.resume == "auto" and (found := read_manifest(folder)) is not None:
+        made_with = {"weights": loaded.weights, "device": loaded.device.type, "precision": str(loaded.dtype)}
+        compare(found.settings, settings(job, source.identity or {}, **made_with), folder)
+    plan = plan_on(job, source.info, loaded)
+    check_space(job, plan, journal=folder if keeps_journal else None)
+    begin = time.perf_counter()
+    first, count, ended = _counted(source.frames(), plan.windows.size, 0.0 if briefly else COUNT_S)
+    decoding = (time.perf_counter() - begin) / max(count, 1)
+    if ended:
+        plan = replace(plan, num_frames=count * job.fps_factor, num_windows=num_windows(count, plan.windows))
+    seconds = None
+    if not briefly and plan.num_frames is not None:
+        num_in = plan.num_frames // job.fps_factor
+        seconds = _estimate(job, plan, loaded, sink, first, num_in, decoding * num_in)
+    return Rehearsal(job=job, plan=plan, loaded=loaded, is_counted=ended, seconds=seconds)
+
+
+def _counted(frames: Iterator[Frame], keep: int, limit_s: float) -> tuple[list[Frame], int, bool]:
+    """The first frames, how many there are, and whether all were counted within the time."""
+    begin, count = time.perf_counter(), 0
+    first: list[Frame] = []
+    for frame in frames:
+        count += 1
+        if len(first) < keep:
+            first.append(frame)
+        if time.perf_counter() - begin > limit_s:
+            return first, count, False
+    return first, count, True
+
+
+def _estimate(
+    job: Job, plan: Plan, loaded: Loaded, sink: Sink, first: list[Frame], num_in: int, decoding_s: float
+) -> float:
+    """Seconds that a run takes, from a trial of the model and the encoder on its first frames."""
+    window = torch.stack([to_rgb([frame.picture])[0].clamp_(0, 1) for frame in first])  # [T, 3, H, W]
+    piece, share = _piece(window, plan, loaded)
+    spent = 0.0
+    for _ in range(2):  # the first call also compiles, and takes memory
+        begin = time.perf_counter()
+        output = run_window(loaded.model, piece[None].to(loaded.device), plan.request)[0].cpu()
+        spent = time.perf_counter() - begin
+        if spent > COUNT_S:
+            break
+    shape = tiles(plan.info.height, plan.info.width, plan.tile)[0]
+    whole = plan.num_tiles * shape.height * shape.width / (window.shape[2] * window.shape[3])
+    frames_tried = len(first) / share
+    model_s = spent * whole * (plan.num_windows or 1) * plan.windows.size / frames_tried
+    writing_s = _writing_s(job, plan, sink, output) * num_in * job.fps_factor
+    if loaded.device.type == "cpu":  # they share the cores
+        return model_s + decoding_s + writing_s
+    return max(model_s, decoding_s + writing_s)
+
+
+def _piece(window: torch.Tensor, plan: Plan, loaded: Loaded) -> tuple[torch.Tensor, float]:
+    """The part of a window [T, 3, H, W] that is tried, and by how much the whole is larger."""
+    height, width = window.shape[-2:]
+    side = TRIAL_PX if loaded.device.type == "cpu" else plan.tile.size_px or max(height, width)
+    tall, wide = min(side, height), min(side, width)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return window[..., top : top + tall, left : left + wide], height * width / (tall * wide)
+
+
+def _writing_s(job: Job, plan: Plan, sink: Sink, output: torch.Tensor) -> float:
+    """Seconds that an output frame takes to convert and encode. output: [T, 3, h, w]."""
+    size = (plan.height, plan.width)
+    chosen = output[:ENCODED]
+    begin = time.perf_counter()
+    frames = torch.nn.functional.interpolate(
+        chosen, size, mode="bicubic", antialias=prod(chosen.shape[-2:]) > prod(size)
+    )
+    pictures = [from_rgb(frame[None], plan.spec.pix_fmt, plan.spec.color)[0] for frame in frames]
+    if isinstance(sink, FileSink):
+        with TemporaryDirectory(prefix="stvsr-") as folder:
+            writer = SegmentWriter(Path(folder) / "trial", job.output, plan.info, plan.spec, plan.encoder)
+            try:
+                for number, picture in enumerate(pictures):
+                    writer.write(picture, number * max(1, round(1 / (plan.rate * plan.time_base))), 1)
+                writer.finish()
+            finally:
+                writer.discard()
+    return (time.perf_counter() - begin) / max(1, len(pictures))
