@@ -19,15 +19,8 @@ from stvsr_cli.batch.inputs import Item, make_folder
 from stvsr_cli.errors import BatchError, Interrupted, OutputError, StallError, StvsrError, UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded, Progress
-<<<<<<< HEAD
-from stvsr_cli.job.size import find_size
-from stvsr_cli.media.images import ImageSource, is_image
-from stvsr_cli.media.read.count import measure
-from stvsr_cli.media.read.probe import probe
-=======
 from stvsr_cli.models.catalogue import find_model
 from stvsr_cli.models.registry import check_options
->>>>>>> 70c47c0 (Nothing lost, nothing ended by a trifle: claims, locks, names, what is ours, inputs that change, pipes that are left; a dry run is the run without its frames)
 from stvsr_cli.pipeline import upscale as pipeline
 from stvsr_cli.runtime.parts import write_whole
 
@@ -361,52 +354,8 @@ class Shared:
 
 
 def count(entries: Sequence[Entry]) -> dict[str, int]:
-<<<<<<< HEAD
-    """How many files are done, skipped and failed."""
-    return {status: sum(entry.status == status for entry in entries) for status in (DONE, SKIPPED, FAILED)}
-
-
-def is_complete(job: Job) -> bool:
-    """Whether a job's output is there in full: its size, frames and duration are those the input asks for.
-
-    The frames are counted in the file, since the header of one that was cut off still promises them all.
-    Raises InputError if the input cannot be read, UsageError if the job cannot be done.
-    """
-    if is_image(job.input):
-        return _is_complete_image(job)
-    info = probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url)
-    try:
-        probe(job.output)
-        found = measure(job.output)
-    except StvsrError as error:
-        logger.debug("%s: %s", job.output, error)
-        return False
-    if (found.width, found.height) != ((size := find_size(info, job)).width, size.height):
-        return False
-    frame_s = 1 / info.average_rate
-    length = info.duration_s
-    if length is not None:
-        length = max(Fraction(0), min(job.end or length, length) - (job.start or 0)) * job.slow_motion
-        if abs(found.duration_s - length) > 2 * frame_s:
-            return False
-    if info.num_frames is None or job.start is not None or job.end is not None:
-        return length is not None and found.num_frames > 0
-    wanted = info.num_frames * job.fps_factor
-    return abs(found.num_frames - wanted) <= max(2 * job.fps_factor, wanted // 20)
-
-
-def _is_complete_image(job: Job) -> bool:
-    source = ImageSource([job.input], job.input).info
-    try:
-        found = ImageSource([job.output], job.output).info
-    except StvsrError as error:
-        logger.debug("%s: %s", job.output, error)
-        return False
-    return (found.width, found.height) == ((size := find_size(source, job)).width, size.height)
-=======
     """How many files are done, skipped, failed and held."""
     return {status: sum(entry.status == status for entry in entries) for status in (DONE, SKIPPED, FAILED, HELD)}
->>>>>>> 70c47c0 (Nothing lost, nothing ended by a trifle: claims, locks, names, what is ours, inputs that change, pipes that are left; a dry run is the run without its frames)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from stvsr_cli.durable.manifest import file_identity
 from stvsr_cli.errors import StvsrError
 from stvsr_cli.job.job import Job
+from stvsr_cli.job.size import find_size
 from stvsr_cli.media.images import ImageSource, is_image
 from stvsr_cli.media.read.count import measure
 from stvsr_cli.media.read.probe import probe
@@ -70,8 +71,6 @@ def is_complete(job: Job) -> bool:
     The frames are counted in the file, since the header of one that was cut off still promises them all.
     Raises InputError if the input cannot be read, UsageError if the job cannot be done.
     """
-    from stvsr_cli.job.plan import output_size  # with PyTorch, which is not needed for what is refused at once
-
     if is_image(job.input):
         return _is_complete_image(job)
     info = probe(job.input, video_stream=job.video_stream, allow_url=job.allow_url)
@@ -81,12 +80,12 @@ def is_complete(job: Job) -> bool:
     except StvsrError as error:
         logger.debug("%s: %s", job.output, error)
         return False
-    if (found.width, found.height) != output_size(info, job):
+    if (found.width, found.height) != ((size := find_size(info, job)).width, size.height):
         return False
     frame_s = 1 / info.average_rate
     length = info.duration_s
     if length is not None:
-        length = max(Fraction(0), min(job.end or length, length) - (job.start or 0))
+        length = max(Fraction(0), min(job.end or length, length) - (job.start or 0)) * job.slow_motion
         if abs(found.duration_s - length) > 2 * frame_s:
             return False
     if info.num_frames is None or job.start is not None or job.end is not None:
@@ -96,12 +95,10 @@ def is_complete(job: Job) -> bool:
 
 
 def _is_complete_image(job: Job) -> bool:
-    from stvsr_cli.job.plan import output_size
-
     source = ImageSource([job.input], job.input).info
     try:
         found = ImageSource([job.output], job.output).info
     except StvsrError as error:
         logger.debug("%s: %s", job.output, error)
         return False
-    return (found.width, found.height) == output_size(source, job)
+    return (found.width, found.height) == ((size := find_size(source, job)).width, size.height)

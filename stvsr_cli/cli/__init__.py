@@ -18,12 +18,8 @@ from stvsr_cli.cli.evaluate import evaluate
 from stvsr_cli.cli.info import info
 from stvsr_cli.cli.man import man
 from stvsr_cli.cli.models import app as models_app
-<<<<<<< HEAD
 from stvsr_cli.cli.preview import SHARED, preview
-=======
-from stvsr_cli.cli.preview import preview
 from stvsr_cli.cli.streams import guard_streams, tell_losses
->>>>>>> 70c47c0 (Nothing lost, nothing ended by a trifle: claims, locks, names, what is ours, inputs that change, pipes that are left; a dry run is the run without its frames)
 from stvsr_cli.cli.train import train
 from stvsr_cli.cli.upscale import upscale
 from stvsr_cli.errors import StvsrError

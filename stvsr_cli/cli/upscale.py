@@ -12,13 +12,8 @@ from stvsr_cli.cli import options as opt
 from stvsr_cli.cli.batch import BatchOptions, batch_items, is_batch, rehearse_batch, split_paths, upscale_batch
 from stvsr_cli.cli.cluster import parse_engine
 from stvsr_cli.cli.failures import Stop, give_up, reported
-<<<<<<< HEAD
-from stvsr_cli.cli.progress import Display, displayed
-from stvsr_cli.cli.values import parse_count, parse_fit, parse_options, parse_scale, parse_time
-=======
 from stvsr_cli.cli.progress import Display, displayed, lasting
-from stvsr_cli.cli.values import parse_count, parse_options, parse_scale, parse_time
->>>>>>> 70c47c0 (Nothing lost, nothing ended by a trifle: claims, locks, names, what is ours, inputs that change, pipes that are left; a dry run is the run without its frames)
+from stvsr_cli.cli.values import parse_count, parse_fit, parse_options, parse_scale, parse_time
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.media.write.settings import EncoderConfig

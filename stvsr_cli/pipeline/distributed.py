@@ -35,11 +35,8 @@ from stvsr_cli.media.write.choice import steady_rate
 from stvsr_cli.media.write.mux import OutputFile, check_target
 from stvsr_cli.pipeline import upscale as local
 from stvsr_cli.pipeline.loading import load, plan_on
-<<<<<<< HEAD
 from stvsr_cli.pipeline.scan import Scan
-=======
 from stvsr_cli.pipeline.sources import check_same
->>>>>>> 70c47c0 (Nothing lost, nothing ended by a trifle: claims, locks, names, what is ours, inputs that change, pipes that are left; a dry run is the run without its frames)
 from stvsr_cli.pipeline.work import settings
 from stvsr_cli.runtime.parts import part_path, publish, write_whole
 
