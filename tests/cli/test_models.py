@@ -99,7 +99,7 @@ def test_the_list_is_a_table_on_a_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("stvsr_cli.cli.models._on_terminal", lambda: True)
     shown = run("list").stdout
-    assert "where from" in shown and "Hugging Face, W-Shuoyan/OSDEnhancer" in shown and "\t" not in shown
+    assert "what for" in shown and "most detail, large GPU" in shown and "\t" not in shown
 
 
 def test_listing_imports_neither_torch_nor_diffusers():
@@ -109,6 +109,15 @@ def test_listing_imports_neither_torch_nor_diffusers():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_table_fits_a_terminal_of_80_columns(monkeypatch):
+    monkeypatch.setattr("stvsr_cli.cli.models._on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("list").stdout.splitlines()
+    assert max(map(len, lines)) <= 80 and "…" not in "".join(lines)
+    assert all(any(f" {name} " in line for line in lines) for name in MODELS)
+    assert "models show NAME" in lines[-1]
 
 
 def test_show_says_what_is_lacking_and_how_to_get_it(root):

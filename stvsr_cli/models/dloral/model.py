@@ -27,9 +27,9 @@ from stvsr_cli.models.layers.retrieval import BLOCK_BYTES
 
 TIMESTEP = 1
 """The one noise level at which the UNet is asked."""
-VAE_COPIES, UNET_COPIES = 3.05, 24
-"""Most activations alive at once, in copies of the widest one at full size and of the first level's: 2.9 and 22 as
-counted over the live tensors of Stable Diffusion 2.1."""
+UNET_COPIES = 24
+"""Most activations alive at once, in copies of the first level's: 22 as counted over the live tensors of Stable Diffusion
+2.1."""
 BLOCKS_HELD = 1.2
 """Most similarities alive at once in the retrieval, in blocks of them."""
 
@@ -216,17 +216,10 @@ class DLoRAL:
         pixels = 4 * (video + 12 * height * width)  # in float32, with a few copies of one frame
         return {
             "frames": pixels,
-            "vae": pixels + self._vae_bytes(height, width),
+            "vae": pixels + self.codec.bytes_for(self.codec.decoded_px(height, width)),
             "retrieval": pixels + self._retrieval_bytes(height, width),
             "unet": pixels + self._unet_bytes(height, width),
         }
-
-    def _vae_bytes(self, height: int, width: int) -> int:
-        """Return the bytes of the decoder's last level, which holds the most."""
-        channels = self.codec.vae.config["block_out_channels"]
-        widest = channels[min(1, len(channels) - 1)]
-        copies = VAE_COPIES * widest * self.codec.decoded_px(height, width)
-        return int(copies * self.codec.vae.dtype.itemsize)
 
     def _retrieval_bytes(self, height: int, width: int) -> int:
         """Return the bytes of a block of similarities between the positions of one tile."""

@@ -1,5 +1,6 @@
 """The image VAE, frame by frame, in tiles where a frame is large."""
 
+import logging
 from typing import Literal
 
 import torch
@@ -9,12 +10,15 @@ from torch import Tensor
 
 from stvsr_cli.models.dloral.tiles import Tile, blend, grid, ramp_weights
 
+logger = logging.getLogger(__name__)
+
 Posterior = Literal["mode", "sample"]
 
-ENCODE_WHOLE_PX, DECODE_WHOLE_PX = 1088, 1968
-"""Longest sides that the published script encodes and decodes without tiles."""
 TILE_PX = 1024
-"""Side of the tiles of longer frames."""
+"""Side of the tiles of frames that are too large for the memory."""
+COPIES = 3.05
+"""Most activations alive at once, in copies of the decoder's widest at full size: 2.9 as counted over the live tensors of
+Stable Diffusion 2.1. The encoder holds less."""
 OVERLAP_SHARE = 4
 """Tiles overlap by their side divided by this."""
 
@@ -22,12 +26,18 @@ OVERLAP_SHARE = 4
 class FrameCodec:
     """Frames to scaled latents and back."""
 
-    def __init__(self, vae: AutoencoderKL, *, tile_px: int | None, posterior: Posterior) -> None:
-        """tile_px: frames longer than this are taken in tiles of this side, 0: none; unset: by the limits above."""
+    def __init__(
+        self, vae: AutoencoderKL, *, tile_px: int | None, posterior: Posterior, room_bytes: int | None = None
+    ) -> None:
+        """tile_px: frames longer than this are taken in tiles of this side; 0: none, as the authors encode them.
+
+        Unset: frames are whole where they fit into `room_bytes`, of which None is any number.
+        """
         self.vae, self.posterior = vae, posterior
         self.stride = int(2 ** (len(vae.config["block_out_channels"]) - 1))
         self.scaling_factor = float(vae.config["scaling_factor"])
         self._given_px, self._tile_px = tile_px, TILE_PX if tile_px is None else tile_px
+        self._room_bytes, self._told = room_bytes, False
 
     def encode(self, frames: Tensor, seed: int) -> Tensor:
         """Return the latents of frames [N, 3, H, W] in [0, 1]: float32 [N, C, H / stride, W / stride]."""
@@ -46,7 +56,8 @@ class FrameCodec:
         """Return the frame of one latent [1, C, h, w]: float32 [1, 3, h * stride, w * stride] in [0, 1]."""
         latent = (latent / self.scaling_factor).to(self.vae.dtype)
         height, width = latent.shape[-2:]
-        if self._in_tiles(height, width, DECODE_WHOLE_PX):
+        if self._in_tiles(height, width):
+            self._tell(height, width)
             frame = self._decode_in_tiles(latent)
         else:
             frame = self.vae.decode(latent, return_dict=False)[0].float()
@@ -54,7 +65,7 @@ class FrameCodec:
 
     def decoded_px(self, height: int, width: int) -> int:
         """Return how many pixels one call of the decoder makes for frames of height x width."""
-        if not self._in_tiles(height // self.stride, width // self.stride, DECODE_WHOLE_PX):
+        if not self._in_tiles(height // self.stride, width // self.stride):
             return height * width
         return min(height, width, self._tile_px) ** 2
 
@@ -68,7 +79,7 @@ class FrameCodec:
 
     def _moments(self, frame: Tensor) -> Tensor:
         height, width = (side // self.stride for side in frame.shape[-2:])
-        if not self._in_tiles(height, width, ENCODE_WHOLE_PX):
+        if not self._in_tiles(height, width):
             return self._moments_of(frame)
         tiles, overlap = self._grid(height, width)
         weights = ramp_weights(tiles[0].height, tiles[0].width, overlap, frame.device)
@@ -79,9 +90,28 @@ class FrameCodec:
         moments: Tensor = self.vae.encode(frame, return_dict=False)[0].parameters
         return moments
 
-    def _in_tiles(self, height: int, width: int, whole_px: int) -> bool:
-        limit = whole_px if self._given_px is None else self._given_px
-        return limit > 0 and max(height, width) * self.stride > limit
+    def bytes_for(self, pixels: int) -> int:
+        """Return the bytes of the decoder's last level, which holds the most, for so many pixels at once."""
+        channels = self.vae.config["block_out_channels"]
+        return int(COPIES * channels[min(1, len(channels) - 1)] * pixels * self.vae.dtype.itemsize)
+
+    def _in_tiles(self, height: int, width: int) -> bool:
+        if self._given_px is not None:
+            return 0 < self._given_px < max(height, width) * self.stride
+        if self._room_bytes is None or max(height, width) * self.stride <= self._tile_px:
+            return False
+        return self.bytes_for(height * width * self.stride**2) > self._room_bytes
+
+    def _tell(self, height: int, width: int) -> None:
+        """Say once that frames go in tiles where nobody asked for it: their colours differ a little from whole ones'."""
+        if self._given_px is None and not self._told:
+            pixels = height * width * self.stride**2
+            logger.warning(
+                "a frame of %d x %d would take %.1f GB in the autoencoder, and goes in tiles of %d pixels; "
+                "the authors encode it whole, as --vae-tile off does",
+                width * self.stride, height * self.stride, self.bytes_for(pixels) / 1e9, self._tile_px,
+            )  # fmt: skip
+            self._told = True
 
     def _grid(self, height: int, width: int) -> tuple[list[Tile], int]:
         side = max(1, self._tile_px // self.stride)

@@ -126,11 +126,21 @@ def usable_bytes(device: torch.device, waiting: int = 0) -> int | None:
     if device.type == "mps":
         free = torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
         return max(0, int(free * SHARE_OF_FREE_MEMORY) - waiting)
+    total = total_bytes(device)
+    return None if total is None else max(0, int(total * SHARE_OF_MACHINE_MEMORY) - waiting)
+
+
+def total_bytes(device: torch.device) -> int | None:
+    """Memory that a device has in all, whoever uses it: the same at every run. None where that is not known."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return None
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else "max"
-    return max(0, int(min(total, int(limit) if limit.isdigit() else total) * SHARE_OF_MACHINE_MEMORY) - waiting)
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def auto_batch(window_bytes: int, device: torch.device, waiting: int = 0) -> int:

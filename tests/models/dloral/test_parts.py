@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from stvsr_cli.errors import ModelError
-from stvsr_cli.models.dloral import pillow
+from stvsr_cli.models.dloral import pillow, vae
 from stvsr_cli.models.dloral.color_fix import fix_colors
 from stvsr_cli.models.dloral.initial import enlarged_size, initialise, restore_size
 from stvsr_cli.models.dloral.tiles import blend, gaussian_weights, grid, ramp_weights
@@ -161,6 +161,19 @@ def test_the_vae_in_tiles_is_the_whole(tile_px, largest_px):
     torch.testing.assert_close(latent, 0.5 * functional.avg_pool2d(frame * 2 - 1, 8))
     torch.testing.assert_close(codec.decode(latent), frame)
     assert codec.vae.largest_px <= largest_px
+
+
+@pytest.mark.parametrize(("share", "in_tiles"), [(2.0, False), (0.5, True)])
+def test_frames_are_whole_where_memory_allows_and_else_that_is_said(share, in_tiles, monkeypatch, caplog):
+    monkeypatch.setattr(vae, "TILE_PX", 64)
+    codec = FrameCodec(LocalVae(), tile_px=None, posterior="mode")
+    codec = FrameCodec(LocalVae(), tile_px=None, posterior="mode", room_bytes=int(share * codec.bytes_for(96 * 136)))
+    frame = functional.interpolate(video(1, 12, 17)[0], scale_factor=8)  # [1, 3, 96, 136]
+    for _ in range(2):
+        torch.testing.assert_close(codec.decode(codec.encode(frame, 0)), frame)
+    assert codec.vae.largest_px == (64 if in_tiles else 136)
+    assert codec.decoded_px(96, 136) == (64 * 64 if in_tiles else 96 * 136)
+    assert ["--vae-tile off" in record.message for record in caplog.records] == [True] * in_tiles
 
 
 def test_adain_gives_the_sources_statistics():
