@@ -12,8 +12,8 @@ import numpy as np
 
 CHUNK = 4096
 """Characters that kitty takes at once."""
-LEVELS = (6, 7, 6)
-"""Shades of red, green and blue in sixels: 252 colours."""
+NUM_COLORS = 255
+"""Of a picture in sixels; terminals have at least 256 colour registers."""
 ASK_DEVICE = "\x1b[c"
 """Primary device attributes; a terminal with sixels has 4 among its answers (DEC VT340)."""
 PATIENCE_S = 0.3
@@ -91,28 +91,45 @@ def iterm2(png: bytes) -> str:
 
 
 def sixel(picture: np.ndarray) -> str:
-    """Return a picture [H, W, 3] uint8 as sixels: 252 colours, ordered dither."""
+    """Return a picture [H, W, 3] uint8 as sixels, in the colours that suit it best."""
     height, width = picture.shape[:2]
-    bayer = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) / 16 - 0.47
-    dither = np.tile(bayer, (height // 4 + 1, width // 4 + 1))[:height, :width, None]
-    steps = np.array(LEVELS) - 1
-    shade = (picture / 255 * steps + dither).round().clip(0, steps).astype(int)
-    index = (shade[..., 0] * LEVELS[1] + shade[..., 1]) * LEVELS[2] + shade[..., 2]
+    palette, index = reduced(picture)
     parts = [f'\x1bP0;1;0q"1;1;{width};{height}']
-    for number in np.unique(index):
-        red, rest = divmod(int(number), LEVELS[1] * LEVELS[2])
-        green, blue = divmod(rest, LEVELS[2])
-        rgb = [round(100 * value / step) for value, step in zip((red, green, blue), steps, strict=True)]
-        parts.append(f"#{number};2;{rgb[0]};{rgb[1]};{rgb[2]}")
+    for number, color in enumerate(palette):
+        red, green, blue = (round(100 * value / 255) for value in color)
+        parts.append(f"#{number};2;{red};{green};{blue}")
     for top in range(0, height, 6):
         band = index[top : top + 6]
         bits = 1 << np.arange(band.shape[0])[:, None]
-        rows = []
-        for number in np.unique(band):
-            columns = ((band == number) * bits).sum(0)
-            rows.append(f"#{number}{_run_lengths(columns)}")
+        rows = [f"#{number}{_run_lengths(((band == number) * bits).sum(0))}" for number in np.unique(band)]
         parts.append("$".join(rows) + "-")
     return "".join(parts) + "\x1b\\\n"
+
+
+def reduced(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reduce a picture [H, W, 3] uint8 to at most `NUM_COLORS`: the palette [N, 3], and each pixel's number [H, W].
+
+    Median cut (Heckbert, 1982) over colours of 5 bits a channel: the box with most spread is split until there are
+    enough.
+    """
+    codes = (picture >> 3).astype(np.int64) @ np.array([1 << 10, 1 << 5, 1])
+    used, place, counts = np.unique(codes.ravel(), return_inverse=True, return_counts=True)
+    colors = np.stack([np.bincount(place, picture[..., i].ravel()) / counts for i in range(3)], -1)
+    boxes = [np.arange(len(used))]
+    while len(boxes) < NUM_COLORS:
+        spread = [counts[box].sum() ** 0.5 * np.ptp(colors[box], 0).max() for box in boxes]
+        widest = int(np.argmax(spread))
+        if not spread[widest]:
+            break
+        box = boxes.pop(widest)
+        box = box[np.argsort(colors[box, np.ptp(colors[box], 0).argmax()], kind="stable")]
+        half = np.searchsorted(counts[box].cumsum(), counts[box].sum() / 2)
+        middle = int(min(max(half, 1), len(box) - 1))
+        boxes += [box[:middle], box[middle:]]
+    palette, number = np.empty((len(boxes), 3)), np.empty(len(used), np.int64)
+    for i, box in enumerate(boxes):
+        palette[i], number[box] = np.average(colors[box], 0, counts[box]), i
+    return palette, number[place].reshape(picture.shape[:2])
 
 
 def _run_lengths(columns: np.ndarray) -> str:

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from stvsr_cli.cli.terminal import ASK_DEVICE, iterm2, kitty, pixels_wide, sixel, way_to_show
+from stvsr_cli.cli.terminal import ASK_DEVICE, iterm2, kitty, pixels_wide, reduced, sixel, way_to_show
 
 
 class Terminal(io.StringIO):
@@ -96,4 +96,11 @@ def test_sixels_are_the_picture() -> None:
     shown = unsixel(sixel(picture))
     assert shown.shape == picture.shape
     blocks = (shown - picture)[:32, :48].reshape(8, 4, 12, 4, 3).mean((1, 3))
-    assert np.abs(blocks).max() < 20
+    assert np.abs(blocks).max() < 12
+
+
+def test_few_colours_stay_what_they_are() -> None:
+    picture = np.random.default_rng(0).integers(0, 4, (20, 30, 1)).astype(np.uint8) * np.array([80, 60, 20], np.uint8)
+    palette, index = reduced(picture)
+    assert len(palette) == 4
+    assert (palette[index] == picture).all()
