@@ -113,8 +113,9 @@ def upscale(
         options = parse_options(encoder_option or [])
         width, height = parse_fit(fit, width, height)
         job = Job(
-            input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url, video_stream=video_stream,
-            resume=resume, record=record, segment_frames=segment_frames, stall_timeout_s=stall_timeout,
+            input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url,
+            video_stream=video_stream, resume=resume, record=record, segment_frames=segment_frames,
+            stall_timeout_s=stall_timeout,
             format=format, fps=parse_scale(fps, "--fps"), check_space=space_check, deinterlace=deinterlace,
             repeats=repeats, max_pixels=max_pixels, scale=parse_scale(scale), width=width, height=height,
             fit_mode=fit_mode, fps_factor=max(fps_factor, slow_motion), slow_motion=slow_motion, cuts=cuts,
@@ -128,7 +129,9 @@ def upscale(
                 aggregation=None if aggregation else False, guidance=None if guidance else False,
             ),
             fit=Fit(offload=offload, quantize=quantize, attention=attention),
-            encoder=EncoderConfig(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, options=options, threads=threads),
+            encoder=EncoderConfig(
+                codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, options=options, threads=threads
+            ),
         )  # fmt: skip
         cluster = parse_engine(engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, ship=ship)
         _do(job, inputs, output, several, cluster, display, stop, quiet=quiet, kind=progress, dry_run=dry_run)

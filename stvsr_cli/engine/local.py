@@ -121,8 +121,10 @@ class Run:
     def made(self, path: Path) -> VideoInfo:
         """What the output is, where it is no file that could be probed."""
         planned = self.plan
-        return replace(planned.info, path=path, width=planned.width, height=planned.height, average_rate=planned.rate,
-                       time_base=planned.time_base, num_frames=self.frames_out, pixel_format=planned.pix_fmt)  # fmt: skip
+        return replace(
+            planned.info, path=path, width=planned.width, height=planned.height, average_rate=planned.rate,
+            time_base=planned.time_base, num_frames=self.frames_out, pixel_format=planned.pix_fmt,
+        )  # fmt: skip
 
     def through(self, out: Output) -> None:
         """Bring every frame from the input to the output."""

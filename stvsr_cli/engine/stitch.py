@@ -83,7 +83,7 @@ class Runner:
     gave_way: Callable[["Runner"], None] | None = None
     """Told when it has given way."""
     group: int = field(init=False)
-    """Windows that are collected for `run`, whatever of them goes into one call: a run can go on only between groups."""
+    """Windows that are collected for `run`, whatever goes into one call: a run can go on only between groups."""
 
     def __post_init__(self) -> None:
         self.group = self.batch

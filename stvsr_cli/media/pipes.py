@@ -83,7 +83,8 @@ def is_pipe(path: Path) -> bool:
 def open_pipe(path: Path, stop: threading.Event | None = None) -> Iterator["Y4mSource | Path"]:
     """Read a pipe: YUV4MPEG2 as frames that stream; any other container as a temporary file with all of it.
 
-    stop: when set, the pipe is taken to be at its end. Raises InputError if it is empty or cannot be read, UsageError if standard input is a terminal.
+    stop: when set, the pipe is taken to be at its end. Raises InputError if it is empty or cannot be read, UsageError
+    if standard input is a terminal.
     """
     if path == PIPE and _is_closed(0, os.O_RDONLY):
         raise InputError("standard input is closed.", hint="Pipe a video into it, or name a file.")
@@ -172,7 +173,8 @@ class Y4mSource:
         described = describe(Path(name), self._container, video, self._first)
         # Frames count from 0, and how many there will be nobody knows; a duration would be a guess from the bit rate.
         self.info: VideoInfo = replace(
-            described, num_frames=None, duration=None, start_pts=0, origin=Fraction(0), time_base=1 / described.average_rate
+            described, num_frames=None, duration=None, start_pts=0, origin=Fraction(0),
+            time_base=1 / described.average_rate,
         )  # fmt: skip
 
     def frames(self, start: Fraction | None = None, end: Fraction | None = None) -> Iterator[Frame]:

@@ -45,7 +45,7 @@ def load(job: Job) -> Loaded:
 
 
 def plan_on(job: Job, info: VideoInfo, loaded: Loaded) -> Plan:
-    """Plan a job on its input, for the model and the device that it is on. Raises UsageError for what cannot be done."""
+    """Plan a job on its input, for the model and the device that it is on. Raises UsageError if it cannot be done."""
     offload = offload_on(job.fit, loaded.device)
     waiting = waiting_bytes(loaded.model, job.fit, loaded.device)
     room = usable_bytes(loaded.device, waiting)

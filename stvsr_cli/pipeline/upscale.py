@@ -53,9 +53,10 @@ def upscale(
 
     loaded: the model, if it is loaded already, or what gives it when input and output are found to be sound.
     progress: called from this thread at every frame and phase. stop: when set, the run ends as soon as what it has
-    made so far is kept; what comes through a pipe is finished as far as it was read. Both end by Interrupted. last_resort: called in another thread when this one hangs in the model for longer than the job
-    allows. Raises StvsrError of the kind that fits; a video file then does not exist. Raises `media.pipes.PipeClosed`
-    if the reader of standard output has gone.
+    made so far is kept; what comes through a pipe is finished as far as it was read. Both end by Interrupted.
+    last_resort: called in another thread when this one hangs in the model for longer than the job allows. Raises
+    StvsrError of the kind that fits; a video file then does not exist. Raises `media.pipes.PipeClosed` if the reader
+    of standard output has gone.
     """
     begin = time.perf_counter()
     with Watch(job.stall_timeout_s, hint=_stall_hint(job), last_resort=last_resort):

@@ -138,7 +138,7 @@ class Worker(Generic[Item]):
         return self._join()
 
     def abort(self) -> bool:
-        """Leave undone what still waits; never raises. Returns whether the thread has ended: after a stall it may hang."""
+        """Leave undone what still waits; never raises. Returns whether the thread has ended: it may hang."""
         self._channel.end(RuntimeError("aborted"), drop=True)
         return self._join()
 

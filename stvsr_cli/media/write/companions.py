@@ -243,7 +243,10 @@ class _Source:
         *,
         starts_inside: bool,
     ) -> None:
-        """starts_inside: whether the output begins later than the container. origin: second of the container that is 0 in the output. length: seconds of the output; None: all."""
+        """starts_inside: whether the output begins later than the container. length: seconds of the output; None: all.
+
+        origin: second of the container that is 0 in the output.
+        """
         self.routes, self._origin, self._length, self._container = routes, origin, length, container
         self._has_delay = container.format.name.startswith("matroska") and not starts_inside
         self._packets = packets
