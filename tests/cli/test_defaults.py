@@ -1,6 +1,7 @@
 """Where values come from: a configuration, a word of quality, another file's record; and what is given wins."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ from typer.testing import CliRunner, Result
 from stvsr_cli.cli import app
 from stvsr_cli.cli.config import read
 from stvsr_cli.cli.defaults import layers
-from stvsr_cli.cli.like import command_line, parameters
+from stvsr_cli.cli.like import PART, command_line, parameters
 from stvsr_cli.cli.preview import SHARED
 from stvsr_cli.errors import UsageError
+from stvsr_cli.job.described import described
+from stvsr_cli.job.job import Job
 from stvsr_cli.job.quality import QUALITIES
 from stvsr_cli.job.quality import settings as quality_settings
+from stvsr_cli.job.record import UNSAID
 from stvsr_cli.media.record import Record
 from stvsr_cli.media.write.settings import DEFAULT_CRF, ENCODERS
 from tests.clips import make_video, pattern
@@ -84,6 +88,15 @@ def test_a_record_becomes_a_command_line() -> None:
     )
 
 
+def test_every_field_of_a_record_is_an_option() -> None:
+    fields = described(Job(input=Path("in.mp4"), output=Path("out.mkv"))).keys() - UNSAID
+    record = Record(version="1", model="compact", weights="", device="cpu", precision="float32")
+    names = parameters(replace(record, options=dict.fromkeys(fields - PART, "()")))
+    known = {p.name for p in typer.main.get_command(app).commands["upscale"].params}
+    assert len(names) > 20
+    assert not names.keys() - PART - known
+
+
 def test_a_word_of_quality_and_what_overrides_it(clip: Path) -> None:
     draft = upscaled(clip, "d.mkv", "--quality", "draft")
     assert (draft["model"], draft["encoder crf"], draft["encoder preset"]) == ("linear", "23", "veryfast")
@@ -108,10 +121,12 @@ def test_a_word_means_what_the_container_takes(clip: Path, name: str, crf: int) 
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from(["scale", "width", "height", "crf", "model"]), st.integers(2, 9), max_size=5))
+@given(
+    st.dictionaries(st.sampled_from(["scale", "width", "height", "fit", "crf", "model"]), st.integers(2, 9), max_size=5)
+)
 def test_what_is_given_wins_and_has_no_rival(stronger: dict[str, int]) -> None:
     found = layers(dict(stronger), {"scale": 2, "crf": 30}, frozenset())
-    assert not found.keys() & {"scale"} or not stronger.keys() & {"scale", "width", "height"}
+    assert not found.keys() & {"scale"} or not stronger.keys() & {"scale", "width", "height", "fit"}
     assert (found | stronger)["crf"] == stronger.get("crf", 30)
 
 
