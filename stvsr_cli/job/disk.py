@@ -13,7 +13,7 @@ from stvsr_cli.job.plan import Plan
 from stvsr_cli.media.images import is_image
 from stvsr_cli.media.pipes import is_pipe
 from stvsr_cli.media.read.probe import VideoInfo
-from stvsr_cli.media.write.settings import DEFAULT_CRF, EncoderConfig
+from stvsr_cli.media.write.settings import DEFAULT_CRF, INSTEAD, EncoderConfig
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,8 @@ BITS_PER_PIXEL = {"libx264": 0.2, "libx265": 0.12, "libsvtav1": 0.1, "libvpx-vp9
                   "prores_ks": 4.5}  # fmt: skip
 """Bits an encoder spends on a pixel at its entry of `DEFAULT_CRF`: measured on enlarged film, and half again."""
 OTHER_BITS_PER_PIXEL = 1.0
+MORE_ON_CARDS = 1.5
+"""How much more a graphics card's encoder is taken to spend than the program of its format."""
 HALVES_AFTER = {"libx264": 6, "libx265": 6}
 """By how much a constant rate factor rises until half the bits are left; 10 for the others, whose scale is longer."""
 LOSSLESS = {"ffv1": 0.4, "rawvideo": 1.0}
@@ -75,7 +77,8 @@ def bits_per_pixel(encoder: EncoderConfig, pix_fmt: str) -> float:
     if encoder.codec in LOSSLESS:
         samples = 3.0 if "444" in pix_fmt or pix_fmt.startswith("gbrp") else 2.0 if "422" in pix_fmt else 1.5
         return LOSSLESS[encoder.codec] * samples * (16 if "10le" in pix_fmt else 8)
-    bits = BITS_PER_PIXEL.get(encoder.codec, OTHER_BITS_PER_PIXEL)
+    program = INSTEAD.get(encoder.codec, encoder.codec)
+    bits = BITS_PER_PIXEL.get(program, OTHER_BITS_PER_PIXEL) * (1 if program == encoder.codec else MORE_ON_CARDS)
     if encoder.crf is None or encoder.codec not in DEFAULT_CRF:
         return bits
     return bits * 2 ** ((DEFAULT_CRF[encoder.codec] - encoder.crf) / HALVES_AFTER.get(encoder.codec, 10))
@@ -121,6 +124,7 @@ def warn_of_limits(job: Job, plan: Plan) -> None:
 
 def beyond_limits(codec: str, width: int, height: int, rate: float) -> str | None:
     """What a video of a size and rate exceeds, or None."""
+    codec = INSTEAD.get(codec, codec)
     if codec not in LARGEST:
         return None
     name, played_px, played_rate, largest_px, largest_side = LARGEST[codec]
