@@ -146,6 +146,10 @@ Quantize = Annotated[
     asked.Quantize,
     typer.Option(help="The denoiser's weights, by torchao (large models).", rich_help_panel=MODEL),
 ]
+Compile = Annotated[
+    jobs.Compile,
+    typer.Option(help="auto: the model is compiled for long runs on a GPU; on; off.", rich_help_panel=MODEL),
+]
 Attention = Annotated[
     asked.Attention,
     typer.Option(help="sdpa; auto: flash where installed; flash or sage (large models, GPU).", rich_help_panel=MODEL),

@@ -63,6 +63,7 @@ def upscale(
     offload: opt.Offload = opt.DEFAULT.fit.offload,
     quantize: opt.Quantize = opt.DEFAULT.fit.quantize,
     attention: opt.Attention = opt.DEFAULT.fit.attention,
+    compile: opt.Compile = opt.DEFAULT.compile,
     codec: opt.Codec = opt.DEFAULT.encoder.codec,
     crf: opt.Crf = None,
     preset: opt.Preset = None,
@@ -128,7 +129,7 @@ def upscale(
                 vae_tile_px=parse_count(vae_tile, "--vae-tile", {"auto": None, "off": 0}),
                 aggregation=None if aggregation else False, guidance=None if guidance else False,
             ),
-            fit=Fit(offload=offload, quantize=quantize, attention=attention),
+            fit=Fit(offload=offload, quantize=quantize, attention=attention), compile=compile,
             encoder=EncoderConfig(
                 codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt, options=options, threads=threads
             ),

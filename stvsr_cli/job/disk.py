@@ -81,7 +81,7 @@ def bits_per_pixel(encoder: EncoderConfig, pix_fmt: str) -> float:
     bits = BITS_PER_PIXEL.get(program, OTHER_BITS_PER_PIXEL) * (1 if program == encoder.codec else MORE_ON_CARDS)
     if encoder.crf is None or encoder.codec not in DEFAULT_CRF:
         return bits
-    return bits * 2 ** ((DEFAULT_CRF[encoder.codec] - encoder.crf) / HALVES_AFTER.get(encoder.codec, 10))
+    return bits * 2 ** ((DEFAULT_CRF[encoder.codec] - encoder.crf) / HALVES_AFTER.get(program, 10))
 
 
 def check_space(job: Job, plan: Plan, *, journal: Path | None = None) -> None:

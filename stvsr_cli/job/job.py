@@ -12,6 +12,7 @@ from stvsr_cli.models.fit.asked import Fit
 from stvsr_cli.runtime.watchdog import check_timeout
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Compile = Literal["auto", "on", "off"]
 Cuts = Literal["hold", "ignore"]
 FitMode = Literal["inside", "pad", "crop"]
 Resume = Literal["auto", "never", "force"]
@@ -19,7 +20,7 @@ Deinterlace = Literal["auto", "off", "on"]
 Repeats = Literal["keep", "smooth"]
 Format = Literal["matroska", "nut", "mpegts", "y4m", "png", "jpg", "jpeg"]
 CHOICES = {
-    "precision": Precision, "cuts": Cuts, "resume": Resume, "deinterlace": Deinterlace, "repeats": Repeats,
+    "precision": Precision, "compile": Compile, "cuts": Cuts, "resume": Resume, "deinterlace": Deinterlace, "repeats": Repeats,
     "fit_mode": FitMode,
 }  # fmt: skip
 """Options that take one of a few words, by name."""
@@ -71,6 +72,8 @@ class Job:
     """Strength of the detail expert in [0, 1]; None: the model's own."""
     options: ModelOptions = field(default_factory=ModelOptions)
     """Options of single models."""
+    compile: Compile = "auto"
+    """auto: the model's main parts are compiled for runs so long that it pays, on CUDA; on or off: for all, or none."""
     fit: Fit = field(default_factory=Fit)
     """How a large model is made to fit the device."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

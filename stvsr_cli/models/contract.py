@@ -95,6 +95,16 @@ class OneStepModel(Protocol[Init, Latent, Condition]):
 
 
 @runtime_checkable
+class RegionModel(Protocol):
+    """A model that spends its time in a few calls, each of which compiles to one graph."""
+
+    @property
+    def regions(self) -> list[tuple[nn.Module, str]]:
+        """The calls: methods by their modules and names, which take tensors and return one."""
+        ...
+
+
+@runtime_checkable
 class PartedModel(Protocol):
     """A model whose networks are used one after the other, so that not all need lie on the device at once."""
 

@@ -12,6 +12,7 @@ from stvsr_cli.job.record import record_of
 from stvsr_cli.job.report import Loaded
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.models.catalogue import find_model
+from stvsr_cli.models.fit.compiled import compile_regions, plain_regions, wants_compile
 from stvsr_cli.models.fit.device import auto_batch, pick_device, pick_precision, pick_threads, usable_bytes
 from stvsr_cli.models.fit.fit import offload_on, waiting_bytes
 from stvsr_cli.models.registry import check_options, load_model
@@ -42,6 +43,15 @@ def load(job: Job) -> Loaded:
     if weights is not None and (job.record or job.resume != "never"):
         known = fingerprint([path for path in (weights, between) if path is not None], hashes().of)
     return Loaded(model, device, dtype, time.perf_counter() - begin, known)
+
+
+def apply_compile(job: Job, plan: Plan, loaded: Loaded) -> None:
+    """Compile the model's regions if the job wants that for a run as long as this, and else undo it."""
+    num_px = None if plan.num_frames is None else plan.num_frames * plan.width * plan.height
+    if wants_compile(job.compile, loaded.device, num_px):
+        compile_regions(loaded.model)
+    else:
+        plain_regions(loaded.model)
 
 
 def plan_on(job: Job, info: VideoInfo, loaded: Loaded) -> Plan:

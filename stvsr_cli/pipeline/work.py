@@ -15,7 +15,7 @@ from stvsr_cli.job.disk import check_space, warn_of_limits
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded, Progress, Report
 from stvsr_cli.media.write.encode import Output
-from stvsr_cli.pipeline.loading import plan_on
+from stvsr_cli.pipeline.loading import apply_compile, plan_on
 from stvsr_cli.pipeline.repeats import handled
 from stvsr_cli.pipeline.sinks import Sink
 from stvsr_cli.pipeline.sources import Source
@@ -49,6 +49,7 @@ def work(
         plan = plan_on(job, source.info, loaded)
         check_space(job, plan, journal=None if journal is None else journal.folder)
         warn_of_limits(job, plan)
+        apply_compile(job, plan, loaded)
         run = Run(plan, loaded, handled(source.frames, job, loaded), progress)
         if journal is not None:
             run.remember(journal.pinned, journal.pin)

@@ -62,17 +62,25 @@ class Propagation(nn.Module):
         had stood still until then.
         """
         # the convolution over features and state joined is the sum of one over each; the first needs no order
-        over_features, over_state = self.merge.weight.split([self.inputs, self.merge.out_channels], 1)
+        over_features = self.merge.weight[:, : self.inputs]
         merged = functional.conv2d(features.flatten(0, 1), over_features, self.merge.bias, padding=1)
         merged = merged.unflatten(0, features.shape[:2])
-        states: list[Tensor] = []
-        for i in range(-self.settling_steps, features.shape[1]):
-            step = merged[:, max(i, 0)]
-            if states:
-                state = self._aligned(features[:, i], states[-1], flows[:, i - 1]) if i > 0 else states[-1]
-                step = step + functional.conv2d(state, over_state, padding=1)
-            states.append(self.blocks(functional.leaky_relu(step, SLOPE)))
-        return states[self.settling_steps :]
+        state = self.blocks(functional.leaky_relu(merged[:, 0], SLOPE))
+        for _ in range(self.settling_steps):
+            state = self._next(merged[:, 0], state)
+        states = [state]
+        for i in range(1, features.shape[1]):
+            states.append(self.step(merged[:, i], features[:, i], states[-1], flows[:, i - 1]))
+        return states
+
+    def step(self, merged: Tensor, features: Tensor, state: Tensor, flow: Tensor) -> Tensor:
+        """Return the next state from the one before; all of one frame. merged: of its features, as `forward` has it."""
+        return self._next(merged, self._aligned(features, state, flow))
+
+    def _next(self, merged: Tensor, state: Tensor) -> Tensor:
+        step = merged + functional.conv2d(state, self.merge.weight[:, self.inputs :], padding=1)
+        following: Tensor = self.blocks(functional.leaky_relu(step, SLOPE))
+        return following
 
     def _aligned(self, features: Tensor, state: Tensor, flow: Tensor) -> Tensor:
         aligned = warp(state.float(), flow, padding="border").to(features.dtype)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from stvsr_cli.errors import ModelError
 from stvsr_cli.models.compact.config import CompactConfig
@@ -62,6 +62,15 @@ class CompactModel:
         for name, weight in self._expert.merged(self._plain, strength).items():
             self.network.get_parameter(name).data.copy_(weight)
         self._strength = strength
+
+    @property
+    def regions(self) -> list[tuple[nn.Module, str]]:
+        """See `contract.RegionModel`: the pixels, a step of both recurrent passes, the flow's similarities."""
+        decoder = self.network.decoder
+        return [
+            (decoder, "pixels"), (decoder.backward_pass, "step"), (decoder.forward_pass, "step"),
+            (self.network.flow, "similarity"),
+        ]  # fmt: skip
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)

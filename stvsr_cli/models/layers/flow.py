@@ -84,6 +84,11 @@ class FlowNetwork(nn.Module):
             nn.Conv2d(32, 2, 3, padding=1),
         )
 
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """Cosine similarities in [-1, 1] of each position of `a` to those of `b` around it; see `correlation`."""
+        cost = correlation(functional.normalize(a.float(), dim=1), functional.normalize(b, dim=1), self.radius)
+        return cost * a.shape[1]
+
     def forward(self, frames: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return flows forward and backward between neighbouring frames, coarsest level first.
 
@@ -105,10 +110,7 @@ class FlowNetwork(nn.Module):
                 flow = resize_flow(flow, 2)
             aligned = warp(b.float(), flow, padding="border")
             if level:
-                cost = correlation(
-                    functional.normalize(a.float(), dim=1), functional.normalize(aligned, dim=1), self.radius
-                )
-                cost = cost * a.shape[1]  # cosine similarity in [-1, 1]
+                cost = self.similarity(a, aligned)
                 update = self.estimators[level - 1](torch.cat([cost, a.float(), flow], 1))
             else:
                 update = self.finest(torch.cat([a.float(), aligned, flow], 1))
