@@ -8,8 +8,7 @@ import av
 import av.error
 
 from stvsr_cli.media.read.clock import CUT
-from stvsr_cli.media.read.probe import VideoInfo, open_input
-from stvsr_cli.media.read.stamps import COUNTED
+from stvsr_cli.media.read.probe import COUNTED, VideoInfo, open_input
 
 logger = logging.getLogger(__name__)
 

@@ -38,6 +38,10 @@ UNKNOWN = "unknown"
 """Codec of a stream that cannot be told."""
 DISPLAY_MATRIX = struct.Struct("=9i")
 """AV_FRAME_DATA_DISPLAYMATRIX, row by row."""
+COUNTED = frozenset({"avi"})
+"""Containers that keep no times of presentation, only the order of decoding."""
+MOST_LATE = 8
+"""Frames by which the second frame of such a file may come late because the first one was moved to 0."""
 LARGEST_BASE = (1 << 31) - 1
 """Largest number of either part of a time base."""
 
@@ -205,9 +209,28 @@ def probe(
         info = describe(local, container, stream, first)
         info = replace(info, remote=remote, max_pixels=max_pixels, has_alpha=has_alpha)
     check_size(path, info.width, info.height, max_pixels)
+    if info.container in COUNTED:
+        info = replace(info, start_pts=_counted_start(info))
     if remote:
         return info
     return _on_clock(_as_said(info, read_banner(local)), read_clock(local, info.container, info.stream_index))
+
+
+def _counted_start(info: VideoInfo) -> int:
+    """Where the first frame lies: FFmpeg writes it at 0 whatever it was, and the next ones where they belong."""
+    stamps: list[int] = []
+    with open_input(info.path, remote=info.remote) as container:
+        try:
+            for packet in container.demux(container.streams[info.stream_index]):
+                stamps += [packet.dts] if packet.dts is not None and packet.size else []
+                if len(stamps) == 3:
+                    break
+        except (av.error.FFmpegError, OSError):
+            return info.start_pts
+    if len(stamps) < 3 or stamps[0] != info.start_pts:
+        return info.start_pts
+    step = stamps[2] - stamps[1]
+    return stamps[1] - step if step < stamps[1] - stamps[0] <= MOST_LATE * step else info.start_pts
 
 
 def _as_said(info: VideoInfo, banner: Banner) -> VideoInfo:

@@ -3,10 +3,7 @@
 import av
 
 from stvsr_cli.media.read.clock import CUT
-from stvsr_cli.media.read.probe import VideoInfo
-
-COUNTED = frozenset({"avi"})
-"""Containers that keep no times of presentation, only the order of decoding."""
+from stvsr_cli.media.read.probe import COUNTED, VideoInfo
 
 
 class Stamps:
@@ -14,10 +11,13 @@ class Stamps:
 
     def __init__(self, info: VideoInfo) -> None:
         self._by_order = info.container in COUNTED
+        self._begin = round(info.start_pts * info.time_base / (info.stream_base or info.time_base))
         self._first_in: int | None = None
         self._first_out: int | None = None
         self._faults = [0, 0]
         self._last: list[int | None] = [None, None]
+        self._out: int | None = None
+        self._step = 1
         self._scale = (info.stream_base or info.time_base) / info.time_base
 
     def note(self, packet: av.Packet) -> None:
@@ -37,11 +37,17 @@ class Stamps:
 
     def _in_order(self, frame: av.VideoFrame) -> int | None:
         """The time of decoding of the packet that brought it out, less what the decoder holds back."""
-        if frame.dts is None or self._first_in is None:
-            return frame.pts if self._first_out is None else None
-        if self._first_out is None:
-            self._first_out = frame.dts
-        return frame.dts - (self._first_out - self._first_in)
+        if frame.dts is not None and self._first_in is not None:
+            self._first_out = frame.dts if self._first_out is None else self._first_out
+            stamp = max(frame.dts - (self._first_out - self._first_in), self._begin)
+        elif self._out is not None:  # what the decoder had held back comes without any time, at the end
+            stamp = self._out + self._step
+        else:
+            return frame.pts
+        if self._out is not None:
+            self._step = max(1, stamp - self._out)
+        self._out = stamp
+        return stamp
 
     def _better(self, frame: av.VideoFrame) -> int | None:
         """The stamp of presentation or of decoding, whichever ran backwards less often, as FFmpeg chooses."""

@@ -20,6 +20,10 @@ TRANSPORT_STREAM = frozenset(
 """Codecs beside the video that a transport stream holds; FFmpeg does not list them (ETSI EN 300 468, ISO/IEC 13818-1)."""
 ALONE = frozenset({"yuv4mpegpipe", "image2"})
 """Containers that hold pictures and nothing else; they may be no file that can be opened again."""
+AVI_SOUND = frozenset("ac3 mp1 mp1float mp2 mp2float mp3 mp3float wmav1 wmav2".split())
+"""Codecs of sound in AVI, beside plain samples."""
+PICTURES_ONLY = frozenset({"gif"})
+"""Containers that hold nothing beside the video."""
 TIMECODE = "tmcd"
 """Data track that MOV and MP4 make themselves where the video has a time code."""
 DATA_CONTAINERS = frozenset({"mp4", "mov", "mpegts"})
@@ -88,6 +92,8 @@ def _otherwise(stream: StreamInfo, container: str, reason: str) -> Fate:
 
 def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Fate:
     codec, index = stream.codec, stream.index
+    if container in PICTURES_ONLY:
+        return Plan(index, "drop", f"{container} holds nothing but pictures")
     if stream.kind == "attachment":
         holds = container == "matroska"
         return Fate(index, "attach") if holds else Fate(index, "drop", f"{container} holds no attachments")
@@ -98,7 +104,7 @@ def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Fate
     if stream.cover:
         return _plan_cover(stream, container)
     if stream.kind == "audio":
-        if codec in supported and not (container == "mp4" and codec.startswith("pcm_")):  # few players read that
+        if codec in supported and _is_read(codec, container):
             return Fate(index, "copy")
         return Fate(index, "convert")
     if stream.kind == "subtitle" and codec in TEXT_SUBTITLES and codec not in supported:
@@ -108,6 +114,14 @@ def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Fate
     if codec in supported and stream.kind in ("subtitle", "video"):
         return Fate(index, "copy")
     return Fate(index, "drop", f"{container} cannot hold {codec}")
+
+
+def _is_read(codec: str, container: str) -> bool:
+    """Whether players read some sound in a container that can hold it."""
+    is_plain = codec.startswith("pcm_")
+    if container == "avi":  # where FFmpeg itself loses the times of others
+        return is_plain or codec in AVI_SOUND
+    return container != "mp4" or not is_plain
 
 
 def _plan_data(stream: StreamInfo, container: str) -> Fate:
