@@ -169,7 +169,7 @@ def _decoded(
         context.thread_count = threads
         if place is not None:
             seek_video(container, stream, info, place, by_time=file is not None)
-        stamps = Stamps(info)
+        stamps = Stamps(info, from_start=place is None)
         packets = info.clock.followed(container.demux(stream))
         good: av.VideoFrame | None = None
         sizes: list[int] = []

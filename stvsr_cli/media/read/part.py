@@ -69,7 +69,7 @@ def snapped(info: VideoInfo, start: Fraction | None, end: Fraction | None) -> tu
 def _moved(info: VideoInfo, moment: Fraction, *, is_end: bool) -> Fraction:
     ticks = (moment + info.origin) / info.time_base
     stamps = _stamps_near(info, ticks)
-    close = ticks + max(Fraction(1), info.frame_ticks * CLOSE)
+    close = ticks + info.frame_ticks * CLOSE
     if is_end:
         at = bisect_left(stamps, 2 * ticks - close)
     else:

@@ -139,6 +139,8 @@ class VideoInfo:
     """Whether transparency lies beside the pictures of VP8 or VP9."""
     clock: Clock = STEADY
     """When packets come, where their stamps start over."""
+    delay: int = 0
+    """By how much a decoder holds the first frame back, in ticks of the stream."""
     stream_base: Fraction | None = None
     """Ticks of the stream's own stamps, where they are finer than `time_base`."""
 
@@ -205,9 +207,10 @@ def probe(
             raise InputError(f"{path}: the video stream cannot be decoded.", hint="Check that it plays.")
         check_size(path, context.width, context.height, max_pixels)
         has_alpha = lies_beside(stream)
-        first = first_frame(container, stream, local, open_decoder(stream, has_alpha=has_alpha, max_pixels=max_pixels))
+        decoder = open_decoder(stream, has_alpha=has_alpha, max_pixels=max_pixels)
+        first, delay = first_frame(container, stream, local, decoder)
         info = describe(local, container, stream, first)
-        info = replace(info, remote=remote, max_pixels=max_pixels, has_alpha=has_alpha)
+        info = replace(info, remote=remote, max_pixels=max_pixels, has_alpha=has_alpha, delay=delay)
     check_size(path, info.width, info.height, max_pixels)
     if info.container in COUNTED:
         info = replace(info, start_pts=_counted_start(info))
@@ -255,14 +258,19 @@ def _on_clock(info: VideoInfo, clock: Clock) -> VideoInfo:
 
 def first_frame(
     container: "av.container.InputContainer", stream: av.VideoStream, path: Path, context: av.VideoCodecContext
-) -> av.VideoFrame:
-    """Return the first frame that decodes: the rotation and the colour of a file show there."""
+) -> tuple[av.VideoFrame, int]:
+    """Return the first frame that decodes, since the rotation and the colour of a file show there.
+
+    Returns as well by how many ticks of its stream the decoder holds it back.
+    """
     context.thread_count = 1  # one picture is no work for several
+    begin: int | None = None
     try:
         for packet in container.demux(stream):
+            begin = packet.dts if begin is None else begin
             try:
                 for frame in context.decode(packet):
-                    return frame
+                    return frame, 0 if begin is None or frame.dts is None else frame.dts - begin
             except av.error.InvalidDataError:
                 continue
     except (av.error.FFmpegError, OSError) as error:

@@ -9,11 +9,12 @@ from stvsr_cli.media.read.probe import COUNTED, VideoInfo
 class Stamps:
     """Follows the packets and frames of one video, in ticks of its stream, and says when each frame is shown."""
 
-    def __init__(self, info: VideoInfo) -> None:
+    def __init__(self, info: VideoInfo, *, from_start: bool) -> None:
+        """from_start: whether the file is read from its start."""
         self._by_order = info.container in COUNTED
         self._begin = round(info.start_pts * info.time_base / (info.stream_base or info.time_base))
         self._first_in: int | None = None
-        self._first_out: int | None = None
+        self._delay = None if from_start else info.delay
         self._faults = [0, 0]
         self._last: list[int | None] = [None, None]
         self._out: int | None = None
@@ -38,8 +39,8 @@ class Stamps:
     def _in_order(self, frame: av.VideoFrame) -> int | None:
         """The time of decoding of the packet that brought it out, less what the decoder holds back."""
         if frame.dts is not None and self._first_in is not None:
-            self._first_out = frame.dts if self._first_out is None else self._first_out
-            stamp = max(frame.dts - (self._first_out - self._first_in), self._begin)
+            self._delay = frame.dts - self._first_in if self._delay is None else self._delay
+            stamp = max(frame.dts - self._delay, self._begin)
         elif self._out is not None:  # what the decoder had held back comes without any time, at the end
             stamp = self._out + self._step
         else:
