@@ -155,13 +155,14 @@ class _Track:
             self._begin(packet)
             return
         step = packet.time - self._last.time
-        if step < 0 or step * self.base > AHEAD_S:
+        again = self._is_video and packet.is_key and step == 0
+        if step < 0 or again or step * self.base > AHEAD_S:
             if following is not None and self._is_wild(packet, following):
                 self.wild.add(packet.position)
                 return
             least = self.step if self._is_video else packet.duration
             overlap = (self.runs[-1].end - packet.shown) * self.base
-            is_join = packet.is_key and -2 * step >= least
+            is_join = packet.is_key and (again or -2 * step >= least)
             if step * self.base < -BACK_S or step > 0 or (is_join and overlap <= SLACK_S):
                 self._begin(packet)
                 return

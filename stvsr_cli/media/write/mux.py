@@ -40,6 +40,8 @@ FORMATS = {
     ".gif": "gif",
 }
 """Containers by suffix."""
+SILENCE = ("SVT_LOG", "0")
+"""By which SVT-AV1 is kept from writing to the terminal, past FFmpeg and us."""
 FRAME_DURATION = 1 << 8
 """AV_CODEC_FLAG_FRAME_DURATION: frames say how long they are shown."""
 CONSTANT_RATE = frozenset({"avi"})
@@ -281,6 +283,8 @@ def add_video(
     context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
     context.options = encoder_options(encoder, source.hdr, spec.color.siting)
     context.thread_count = encoder.threads
+    if encoder.codec == "libsvtav1":
+        os.environ.setdefault(*SILENCE)
     context.flags |= FRAME_DURATION
     if find_encoder(encoder.codec).canonical_name == "hevc" and container.format.name in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # the only kind that Apple's players take

@@ -50,10 +50,10 @@ def choose_sound(source: AudioStream, container: str) -> Sound:
             *(f for f in FEWER if _count(f) <= count),
         ]
     )
-    for codec in CODECS.get(container, DEFAULT_CODECS):
-        offered = av.codec.Codec(codec, "w").audio_rates or [context.sample_rate]
-        rate = min((r for r in offered if r >= context.sample_rate), default=max(offered))
-        for layout in layouts:
+    for layout in layouts:
+        for codec in CODECS.get(container, DEFAULT_CODECS):
+            offered = av.codec.Codec(codec, "w").audio_rates or [context.sample_rate]
+            rate = min((r for r in offered if r >= context.sample_rate), default=max(offered))
             choice = Sound(codec, rate, layout)
             if _is_possible(choice, context):
                 return choice
