@@ -93,7 +93,7 @@ def _otherwise(stream: StreamInfo, container: str, reason: str) -> Fate:
 def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Fate:
     codec, index = stream.codec, stream.index
     if container in PICTURES_ONLY:
-        return Plan(index, "drop", f"{container} holds nothing but pictures")
+        return Fate(index, "drop", f"{container} holds nothing but pictures")
     if stream.kind == "attachment":
         holds = container == "matroska"
         return Fate(index, "attach") if holds else Fate(index, "drop", f"{container} holds no attachments")
