@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,7 +22,7 @@ class Perceptual(nn.Module):
         super().__init__()
         try:
             tensors = load_file(str(weights))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"{weights}: {error}.", hint="Name SqueezeNet 1.1 weights as safetensors.") from error
         self.names = {name: name.replace(".", "_") for name in tensors}
         for name, tensor in tensors.items():

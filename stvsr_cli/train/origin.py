@@ -95,7 +95,7 @@ def load_weights(network: nn.Module, path: Path, adds: tuple[str, ...] = ()) -> 
         new = {name: tensor for name, tensor in own.items() if adds and name.startswith(adds)}
         wanted = {name: t for name, t in tensors.items() if name in own or not (adds and name.startswith(adds))}
         network.load_state_dict(new | wanted)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{path}: {error}.", hint="Train the stage before this one first.") from error
 
 
@@ -112,5 +112,5 @@ def load_part(network: nn.Module, path: Path, prefix: str) -> None:
                 f"{path}: its {prefix}* are not those of the network.", hint="Name weights that hold them."
             )
         network.load_state_dict(own | tensors)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{path}: {error}.", hint="Train the stage that it comes from first.") from error

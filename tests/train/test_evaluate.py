@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from stvsr_cli.cli import app
 from stvsr_cli.errors import InputError
 from stvsr_cli.models import linear
+from stvsr_cli.models.diffst import write_folder
 from stvsr_cli.train.evaluate import Excerpt, Row, differences, evaluate, mean_values, read_rows, write_rows
+from tests.models.diffst.tiny import lively
+from tests.models.diffst.tiny import tiny as tiny_diffst
 
 CPU = torch.device("cpu")
 
@@ -105,6 +108,22 @@ def test_what_cannot_be_evaluated_is_said(clips: Path, tmp_path: Path) -> None:
         Excerpt(crop_px=30)
     with pytest.raises(InputError, match="must be 1 or 2"):
         Excerpt(fps_factor=4)
+
+
+def test_settings_of_the_loader_reach_the_model(clips: Path, tmp_path: Path) -> None:
+    """With guidance switched off by --set the figures are others; a setting that does not exist is a usage error."""
+    write_folder(lively(tiny_diffst()), tmp_path / "weights")
+    command = ["evaluate", str(clips), "--model", "diffst", "--weights", str(tmp_path / "weights"), "--keyframes", "2"]
+    command += ["--crop", "64", "--device", "cpu"]
+    found = []
+    for name, extra in (("plain", []), ("same", ["--set", "guidance=true"]), ("other", ["--set", "guidance=false"])):
+        result = CliRunner().invoke(app, [*command, *extra, "--out", str(tmp_path / f"{name}.csv")])
+        assert result.exit_code == 0, result.stderr
+        found.append(mean_values(read_rows(tmp_path / f"{name}.csv"), "clean"))
+    assert found[0] == found[1] and found[0]["psnr"] != found[2]["psnr"]
+    for wrong, words in (("speed=2", "no such setting"), ("guidance", "NAME=VALUE"), ("posterior=mean", "posterior")):
+        result = CliRunner().invoke(app, [*command, "--set", wrong])
+        assert result.exit_code == 2 and words in result.stderr and "Traceback" not in result.stderr
 
 
 def test_the_command_prints_means_and_writes_a_table(clips: Path, tmp_path: Path) -> None:

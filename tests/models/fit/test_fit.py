@@ -120,6 +120,36 @@ def test_the_unit_of_sequential_is_a_block():
     assert staying.num_bytes + sum(unit.num_bytes for unit, _ in units) == everything
 
 
+def test_pinned_tensors_take_the_place_of_the_others_or_none_does(monkeypatch):
+    module = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    unit = Unit(module.modules())
+    locked = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: locked.append(tensor.clone()) or locked[-1])
+    unit.pin()
+    now = module.state_dict()
+    assert len(locked) == len(now) and {t.data_ptr() for t in locked} == {t.data_ptr() for t in now.values()}
+    assert all(torch.equal(now[name], tensor) for name, tensor in before.items())
+    assert isinstance(module[0].weight, nn.Parameter) and not isinstance(module[1].running_mean, nn.Parameter)
+    unit.bring(CPU)
+    assert module[0].weight.data_ptr() not in {t.data_ptr() for t in locked}
+    unit.leave()
+    assert module[0].weight.data_ptr() in {t.data_ptr() for t in locked}
+
+    def refused(tensor):
+        if len(locked) > 2:
+            raise RuntimeError("no accelerator")
+        locked.append(tensor.clone())
+        return locked[-1]
+
+    locked.clear()
+    monkeypatch.setattr(torch.Tensor, "pin_memory", refused)
+    held = {name: tensor.data_ptr() for name, tensor in module.state_dict().items()}
+    unit.pin()
+    unit.leave()
+    assert {name: tensor.data_ptr() for name, tensor in module.state_dict().items()} == held
+
+
 def test_on_a_cpu_offloading_does_nothing_and_says_so(caplog):
     model = small("diffst")
     fit = Fit(offload="model")
