@@ -35,8 +35,8 @@ from tests.durable.test_resume import clip, content
 MOMENTS = ("segment", "segment written", "manifest", "manifest written", "join", "joined", "renamed",
            "segments removed")  # fmt: skip
 RANDOM_KILLS = 10
-SHORT = ("kill at segment written", "kill at manifest", "kill at joined", "kill at renamed", "kill after 0.", "full disk",
-         "SIGINT once", "damaged input", "closed pipe")  # fmt: skip
+SHORT = ("kill at manifest written", "kill at joined", "kill after 0.", "full disk", "SIGINT once", "damaged input",
+         "closed pipe")  # fmt: skip
 NUM_FRAMES = {"linear": 160, "compact": 40}
 LARGEST_SEGMENT = 24
 """Most output frames of a segment under `SETTINGS`: 16, and what it takes to the next window."""

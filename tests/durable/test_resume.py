@@ -234,7 +234,8 @@ def test_two_processes_do_not_write_one_journal(tmp_path):
         upscale(job_of(source, target, **WINDOWED), loaded=loaded())
 
 
-def test_the_short_crash_matrix_passes():
-    command = [sys.executable, "-m", "tests.crash_matrix", "--short"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+@pytest.mark.parametrize("options", [("--short",), pytest.param((), marks=pytest.mark.slow)])
+def test_the_crash_matrix_passes(options):
+    command = [sys.executable, "-m", "tests.crash_matrix", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr

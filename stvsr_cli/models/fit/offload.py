@@ -2,6 +2,11 @@
 
 Hooks on the modules do it, so that a network does not know of it: `model` moves a whole network at a time, `sequential`
 one block of it. Nothing is copied back: weights do not change while a model runs.
+
+diffusers' group offload copies the next block while one computes, which this does not, and is not used all the same: what
+lies outside its blocks waits for the network's `forward`, and autoencoders are entered by `encode` and `decode`; it keeps
+pinned copies of its own, which DLoRAL's merging at another strength (`load_state_dict`) would not reach before the first
+run; and the memory plan counts one block on the device, not two.
 """
 
 from collections.abc import Iterable, Mapping
