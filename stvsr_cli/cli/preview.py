@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stvsr_cli.media.read.probe import VideoInfo
     from stvsr_cli.preview.moments import Moment
-    from stvsr_cli.preview.trial import Choice, Outcome
+    from stvsr_cli.preview.trial import Choice, Film, Outcome
 
 SHARED = frozenset({"scale", "height", "fps_factor", "device", "precision", "codec", "crf", "preset", "threads"})
 """Options that mean the same in `stvsr upscale`, so that what is configured there counts here."""
@@ -103,11 +103,12 @@ def preview(
             fps = done / max(time.perf_counter() - begin, 1e-9)
             display.show(Progress("pieces", done, len(choices) * len(chosen), fps))
 
-        outcomes = run(choices, info, chosen, length_s=CLIP_S if clip else None, step=step)
+        film, source = _film(info, chosen, len(choices)) if clip else (None, [])
+        outcomes = run(choices, info, chosen, film=film, step=step)
         picture = _sheet(info, chosen, outcomes)
         _save(picture, target)
-        if clip is not None:
-            _save_clip(info, chosen, outcomes, clip)
+        if clip is not None and film is not None:
+            _save_film(film, source, outcomes, clip)
         display.close()
         _show(picture)
         for outcome in outcomes:
@@ -156,16 +157,18 @@ def _sheet(info: "VideoInfo", moments: "list[Moment]", outcomes: "list[Outcome]"
     rows = []
     for number, moment in enumerate(moments):
         frames, middle = source_frames(info, moment, Fraction(1, 2))
-        outputs = [outcome.frames[number][outcome.middles[number]] for outcome in outcomes]
+        outputs = [outcome.shown[number] for outcome in outcomes]
         rows.append(Row(clock(moment.time), frames[middle], outputs))
-    columns = [["as it comes", f"{info.width}x{info.height}, {float(info.average_rate):.5g} fps"]]
+    own = rows[0].source.shape
+    columns = [["as it comes", f"{own[1]}x{own[0]}, {float(info.average_rate):.5g} fps"]]
     for outcome in outcomes:
         took = "" if outcome.seconds is None else f"{in_time(outcome.seconds)}"
         size = "" if outcome.bytes is None else f", {in_words(outcome.bytes)}"
         columns.append([outcome.choice.label, f"whole run: {took}{size}"])
     first = outcomes[0]
     name = info.path.name
-    title = f"{name} → {first.width}x{first.height}, {float(first.rate):.5g} fps".replace("→", "to")
+    height, width = first.shown[0].shape[:2]
+    title = f"{name} to {width}x{height}, {float(first.rate):.5g} fps"
     footer = [f"All crops at 100 %. Times are for {first.device} on this machine, sizes are estimates."]
     return sheet(title, columns, rows, footer)
 
@@ -183,15 +186,24 @@ def _save(picture: "np.ndarray", target: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _save_clip(info: "VideoInfo", moments: "list[Moment]", outcomes: "list[Outcome]", target: Path) -> None:
-    from stvsr_cli.media.write.loop import write_loop
-    from stvsr_cli.preview.sheet import strip
-    from stvsr_cli.preview.trial import source_frames
+def _film(info: "VideoInfo", moments: "list[Moment]", num_choices: int) -> "tuple[Film, list[np.ndarray]]":
+    """The moment in the middle as a film, and the input's own frames of it, at the size that they have."""
+    from stvsr_cli.preview.sheet import Cutter
+    from stvsr_cli.preview.trial import Film, source_frames
 
     number = len(moments) // 2
-    frames, _ = source_frames(info, moments[number], CLIP_S)
+    frames, middle = source_frames(info, moments[number], CLIP_S)
+    return Film(number, CLIP_S, Cutter(frames[middle], num_choices + 1)), frames
+
+
+def _save_film(film: "Film", source: "list[np.ndarray]", outcomes: "list[Outcome]", target: Path) -> None:
+    from stvsr_cli.media.write.loop import write_loop
+    from stvsr_cli.preview.sheet import enlarged, strip
+
+    height, width = outcomes[0].shown[film.moment].shape[:2]
+    own = [film.cut(enlarged(frame, width, height)) for frame in source]
     labels = ["as it comes", *(outcome.choice.label for outcome in outcomes)]
-    write_loop(strip(frames, [outcome.frames[number] for outcome in outcomes], labels), outcomes[0].rate, target)
+    write_loop(strip([own, *(outcome.film for outcome in outcomes)], labels), outcomes[0].rate, target)
 
 
 def _show(picture: "np.ndarray") -> None:

@@ -122,25 +122,35 @@ def _draw_row(canvas: np.ndarray, row: Row, top: int, lefts: Sequence[int], size
         lay(canvas, cut(picture, crop), left, top)
 
 
-def strip(
-    source: Sequence[np.ndarray], outputs: Sequence[Sequence[np.ndarray]], labels: Sequence[str]
-) -> list[np.ndarray]:
-    """A piece as a film strip: the input and each choice side by side, at 100 %, one picture for each output frame."""
-    height, width = outputs[0][0].shape[:2]
-    wide, tall = crop_size(len(labels), width, height)
-    crop = busiest(source[len(source) // 2], width, height, (wide - wide % 2, tall - tall % 2))
-    count = min(map(len, outputs))
+class Cutter:
+    """Cuts the same part, the busiest of a source frame, out of frames of any size, as one of several columns."""
+
+    def __init__(self, source: np.ndarray, num_columns: int) -> None:
+        self._source, self._num_columns = source, num_columns
+        self._crops: dict[tuple[int, int], Crop] = {}
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        """What is to be seen of an output frame [H, W, 3], both sides even."""
+        height, width = picture.shape[:2]
+        if (width, height) not in self._crops:
+            wide, tall = crop_size(self._num_columns, width, height)
+            self._crops[width, height] = busiest(self._source, width, height, (wide - wide % 2, tall - tall % 2))
+        return cut(picture, self._crops[width, height])
+
+
+def strip(columns: Sequence[Sequence[np.ndarray]], labels: Sequence[str]) -> list[np.ndarray]:
+    """Films side by side, one picture for each frame of the longest; of a film with fewer frames, each is held."""
+    tall, wide = columns[0][0].shape[:2]
+    count = max(map(len, columns))
     line = text_height() + 6 + text_height() % 2
-    grounds = [cut(enlarged(frame, width, height), crop) for frame in source]
     pictures = []
     for number in range(count):
-        canvas = np.empty((crop.height + line, len(labels) * crop.width + (len(labels) - 1) * 4, 3), np.uint8)
+        canvas = np.empty((tall + line, len(labels) * wide + (len(labels) - 1) * 4, 3), np.uint8)
         canvas[:] = GROUND
-        held = grounds[min(len(grounds) - 1, number * len(grounds) // count)]
-        for place, picture in enumerate([held, *(cut(frames[number], crop) for frames in outputs)]):
-            left = place * (crop.width + 4)
-            lay(canvas, picture, left, line)
-            write(canvas, shortened(labels[place], crop.width - 12), left + 6, 3, TEXT)
+        for place, frames in enumerate(columns):
+            left = place * (wide + 4)
+            lay(canvas, frames[number * len(frames) // count], left, line)
+            write(canvas, shortened(labels[place], wide - 12), left + 6, 3, TEXT)
         pictures.append(canvas)
     return pictures
 

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from stvsr_cli.color.convert import to_rgb
+from stvsr_cli.errors import InputError
 from stvsr_cli.job.disk import estimate
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import Plan
@@ -36,18 +37,27 @@ class Outcome:
     """What a choice gives, and what the whole run would take."""
 
     choice: Choice
-    frames: list[list[np.ndarray]]
-    """For each moment: the output frames [H, W, 3] uint8 around it."""
-    middles: list[int]
-    """For each moment: which of its frames shows it."""
+    shown: list[np.ndarray]
+    """For each moment: the output frame that shows it, upright, [H, W, 3] uint8."""
+    film: list[np.ndarray]
+    """Of the moment that is filmed: what was cut out of each of its frames."""
     seconds: float | None
     """For the whole video on this machine; None where its length is not known."""
     bytes: int | None
     """Of the whole output, about."""
     device: str
-    width: int
-    height: int
     rate: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A moment that is wanted in motion."""
+
+    moment: int
+    """Which one."""
+    length_s: Fraction
+    cut: Callable[[np.ndarray], np.ndarray]
+    """What is to be seen of each frame: whole frames of all choices would take too much memory."""
 
 
 def run(
@@ -55,15 +65,15 @@ def run(
     info: VideoInfo,
     moments: Sequence[Moment],
     *,
-    length_s: Fraction | None = None,
+    film: Film | None = None,
     step: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
-    """Make every choice at every moment. length_s: of each piece; None: one window of the model.
+    """Make every choice at every moment, one window of the model each, or as long as the film.
 
     step: called after each piece. Raises what `pipeline.upscale` does.
     """
     with tempfile.TemporaryDirectory(prefix="stvsr_preview_") as name:
-        tried = [_try(choice, info, moments, Path(name), length_s, step) for choice in choices]
+        tried = [_try(choice, info, moments, Path(name), film, step) for choice in choices]
     for outcome, planned, _ in tried:  # what one model costs does not hang on its strength of detail
         costs = [
             cost for other, _, some in tried if other.choice.job.model == outcome.choice.job.model for cost in some
@@ -77,7 +87,7 @@ def _try(
     info: VideoInfo,
     moments: Sequence[Moment],
     folder: Path,
-    length_s: Fraction | None,
+    film: Film | None,
     step: Callable[[], None],
 ) -> tuple[Outcome, Plan, list[float]]:
     """What a choice gives, its plan of the whole run, and the seconds of a window, piece by piece."""
@@ -86,33 +96,23 @@ def _try(
     rehearsal = plan(asked, loaded=loaded, briefly=True)
     whole, planned = rehearsal.job, rehearsal.plan
     frame_s = 1 / info.average_rate
-    size = planned.windows.size * frame_s if length_s is None else length_s
-    made: list[list[np.ndarray]] = []
-    middles: list[int] = []
-    costs: list[float] = []
-    for moment in moments:
-        begin, end = moment.span(size, frame_s)
-        target = folder / f"piece{len(made)}.mkv"
+    outcome = Outcome(
+        choice=choice, shown=[], film=[], seconds=None, bytes=None, device=_device(loaded), rate=planned.rate
+    )
+    costs = []
+    for number, moment in enumerate(moments):
+        filmed = film is not None and film.moment == number
+        begin, end = moment.span(film.length_s if film and filmed else planned.windows.size * frame_s, frame_s)
+        target = folder / f"piece{number}.mkv"
         job = replace(choice.job, output=target, start=begin, end=end, resume="never", record=False, overwrite=True)
         report = upscale(job, loaded=loaded)
-        seconds = report.seconds["total"]
-        costs.append(seconds / max(1, num_windows(report.frames_in, planned.windows)))
-        frames, middle = _read(target, moment.time - begin)
-        made.append(frames)
-        middles.append(middle)
+        costs.append(report.seconds["total"] / max(1, num_windows(report.frames_in, planned.windows)))
+        shown, cuts = _read(target, moment.time - begin, film.cut if film and filmed else None)
+        outcome.shown.append(shown)
+        outcome.film += cuts
         step()
     size_estimate = estimate(whole, planned, keeps_journal=False)
-    outcome = Outcome(
-        choice=choice,
-        frames=made,
-        middles=middles,
-        seconds=None,
-        bytes=None if size_estimate is None else size_estimate.output,
-        device=_device(loaded),
-        width=planned.width,
-        height=planned.height,
-        rate=planned.rate,
-    )
+    outcome.bytes = None if size_estimate is None else size_estimate.output
     return outcome, planned, costs[1:] or costs  # the first also warms up
 
 
@@ -120,15 +120,24 @@ def _device(loaded: Loaded) -> str:
     return f"{loaded.device} in {str(loaded.dtype).removeprefix('torch.')}"
 
 
-def _read(path: Path, wanted: Fraction) -> tuple[list[np.ndarray], int]:
-    """The frames of a piece, upright, and the one that shows a moment, in seconds from its begin."""
+def _read(
+    path: Path, wanted: Fraction, cut: Callable[[np.ndarray], np.ndarray] | None
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The frame of a piece that shows a moment, in seconds from its begin, and what is cut out of every frame."""
     info = probe(path)
-    pictures, times = [], []
+    cuts, shown, first = [], None, None
     for frame in decode(info):
-        pictures.append(upright(to_rgb([frame.picture])[0], info))
-        times.append(frame.pts * info.time_base)
-    middle = max((i for i, t in enumerate(times) if t - times[0] <= wanted + Fraction(1, 1000)), default=0)
-    return pictures, middle
+        first = frame.pts if first is None else first
+        is_before = (frame.pts - first) * info.time_base <= wanted + Fraction(1, 1000)
+        if cut is None and not is_before:
+            break
+        picture = upright(to_rgb([frame.picture])[0], info)
+        shown = picture if shown is None or is_before else shown
+        if cut is not None:
+            cuts.append(cut(picture))
+    if shown is None:
+        raise InputError(f"{path} has no frame.", hint="Choose another moment with --at.")
+    return shown, cuts
 
 
 def source_frames(info: VideoInfo, moment: Moment, length_s: Fraction) -> tuple[list[np.ndarray], int]:

@@ -17,7 +17,7 @@ from stvsr_cli.media.read.probe import probe
 from stvsr_cli.preview.drawing import shortened, text_width, write
 from stvsr_cli.preview.moments import Moment, choose
 from stvsr_cli.preview.sheet import Row, busiest, crop_size, in_time, sheet
-from stvsr_cli.preview.trial import Choice, run
+from stvsr_cli.preview.trial import Choice, Film, run, source_frames
 from tests.clips import make_video, pattern, read_frames
 
 
@@ -75,13 +75,26 @@ def test_what_a_choice_gives_is_what_the_whole_run_gives(two_shots: Path, tmp_pa
     done = CliRunner().invoke(app, ["upscale", str(two_shots), str(whole), "--model", "linear", "--scale", "2", "-q"])
     assert done.exit_code == 0
     pictures, times, _ = read_frames(whole)
-    for moment, frames, middle in zip(moments, outcome.frames, outcome.middles, strict=True):
+    for moment, frame in zip(moments, outcome.shown, strict=True):
         shown = max(i for i, time in enumerate(times) if time <= moment.time + Fraction(1, 500))
-        apart = [np.abs(frames[middle].astype(int) - picture).mean() for picture in pictures]
+        apart = [np.abs(frame.astype(int) - picture).mean() for picture in pictures]
         assert int(np.argmin(apart)) == shown
         assert apart[shown] < 6
     assert outcome.seconds is not None and outcome.bytes is not None
-    assert (outcome.width, outcome.height, outcome.rate) == (128, 96, 50)
+    assert (outcome.shown[0].shape, outcome.rate) == ((96, 128, 3), 50)
+
+
+def test_a_film_holds_what_was_cut_out_and_turned_video_stands_upright(tmp_path: Path) -> None:
+    turned = make_video(tmp_path / "turned.mp4", [pattern(i, 64, 48) for i in range(12)], rotation=90)
+    job = Job(input=turned, output=Path("x.mkv"), model="linear", scale=Fraction(2))
+    info = probe(turned)
+    film = Film(0, Fraction(8, 25), lambda picture: picture[:10, :20])
+    (outcome,) = run([Choice("linear", job)], info, choose(info, 1), film=film)
+    assert outcome.shown[0].shape == (128, 96, 3)
+    assert len(outcome.film) == 16
+    assert {part.shape for part in outcome.film} == {(10, 20, 3)}
+    frames, _ = source_frames(info, choose(info, 1)[0], Fraction(1, 5))
+    assert frames[0].shape == (64, 48, 3)
 
 
 def test_the_command_makes_a_sheet_and_a_clip(two_shots: Path, tmp_path: Path) -> None:
