@@ -15,7 +15,7 @@ from stvsr_cli.media.read.probe import VideoInfo
 
 logger = logging.getLogger(__name__)
 
-CHUNK_FRAMES = 480
+CHUNK_FRAMES = 960
 """Fewest frames of a chunk that is looked over by itself."""
 
 Look = Callable[[VideoInfo, Sequence[Chunk]], Iterator[list[Glance]]]

@@ -4,13 +4,13 @@
     python -m tests.benchmark.scaling --pairs 3            # two workers of one core against one, on this machine
 
 Measured, as processor time of one core, are the scan that finds the pieces, what is done for each piece that comes back
-(checking it, putting it on disk to stay, the journal), joining, and what each file of a batch takes; and the bytes that
-travel. `--fps` is what one GPU makes, in output frames a second. The calculation gives the longest piece to whoever is
+(checking it, putting it on disk to stay, the journal), joining, and what each file of a batch takes. `--fps` is what one GPU makes, in output frames a second. The calculation gives the longest piece to whoever is
 free, as the pool does.
 """
 
 import argparse
 import heapq
+import pickle
 import statistics
 import tempfile
 import time
@@ -26,19 +26,23 @@ from stvsr_cli.engine.ray.pieces import Made
 from stvsr_cli.job.cutter import Cutter
 from stvsr_cli.job.stretches import Stretches
 from stvsr_cli.job.windows import WindowConfig
-from stvsr_cli.media.read.clip import cut_clip
 from stvsr_cli.media.read.decode import decode
+from stvsr_cli.media.read.glances import Glance, chunks_of, joined_moments
 from stvsr_cli.media.read.moments import moments
 from stvsr_cli.media.read.probe import probe
+from stvsr_cli.media.read.shots import Change
 from stvsr_cli.media.write.mux import OutputFile, OutputSpec
 from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.pipeline import distributed
+from stvsr_cli.pipeline.scan import CHUNK_FRAMES
 from tests.clips import make_video, pattern
 
 RATE, FACTOR, SEGMENT = 24, 2, 240
 WINDOWS = WindowConfig(size=17, overlap=4)
 START_S = 20.0
 """Ray, PyTorch and the model, until the first piece begins."""
+SHARED = 250 / CHUNK_FRAMES
+"""Share of a chunk that is decoded twice where keyframes are 250 frames apart, as x264 lets them be."""
 SHOT = 100
 """Frames of a shot: about four seconds, as films have them."""
 
@@ -49,16 +53,14 @@ class Stages:
 
     scan: float
     """A source frame."""
+    merge: float
+    """A source frame, of what is found in chunks; the program's own core."""
     keep: float
     """A segment that has come back."""
     join: float
     """An output frame."""
     file: float
     """A file of a batch that is made in one piece."""
-    source_bytes: float
-    """Of a source frame, as it travels."""
-    made_bytes: float
-    """Of an output frame."""
 
 
 def film(path, width, height, count, shot=SHOT):
@@ -75,12 +77,11 @@ def measured(width, height, scale):
         info = probe(source)
         known = []
         scan = spent(lambda: known.extend(moments(info, start=None, end=None, threads=1, mode="hold"))) / len(known)
-        _, clip = cut_clip(info, known[0].pts, known[-1].pts)
-        travels = sum(len(data) for _, data in clip.parts) / len(known)
-        keep, join, size = kept(folder, source, scale)
+        merge = spent(lambda: merged(info)) / len(known)
+        keep, join = kept(folder, source, scale)
         file = spent(lambda: (probe(source), file_identity(source), distributed.check_target(folder / "x.mp4", source,
                                                                                              overwrite=False)))  # fmt: skip
-    return Stages(scan=scan, keep=keep, join=join, file=file, source_bytes=travels, made_bytes=size)
+    return Stages(scan=scan, merge=merge, keep=keep, join=join, file=file)
 
 
 def spent(function):
@@ -90,8 +91,15 @@ def spent(function):
     return time.process_time() - begin
 
 
+def merged(info):
+    """Cut a video into chunks and put together what was found of them, as the program does beside the tasks."""
+    chunks = chunks_of(info, 10**9)
+    found = [Glance(1, 1, Change(0.1, 0.1)) for _ in chunks[0].stamps]
+    list(joined_moments(chunks, pickle.loads(pickle.dumps([found])), mode="hold"))
+
+
 def kept(folder, source, scale):
-    """Seconds to keep a segment that has come back, seconds to join an output frame, and its bytes."""
+    """Seconds to keep a segment that has come back, and seconds to join an output frame."""
     info = probe(source)
     large = probe(film(folder / "large.mp4", info.width * scale, info.height * scale, SEGMENT // FACTOR))
     spec = OutputSpec(width=large.width, height=large.height, pix_fmt="yuv420p", time_base=info.time_base,
@@ -106,17 +114,18 @@ def kept(folder, source, scale):
         made = Made(segment=segment, data=(journal.folder / segment.name).read_bytes())
         keep = spent(lambda: distributed.keep(made, stretch, journal))
         join = spent(lambda: journal.join_into(out)) / segment.num_frames
-    return keep, join, segment.num_bytes / segment.num_frames
+    return keep, join
 
 
-def film_s(stages, num_frames, gpus, fps, scan_cores=1):
-    """Seconds for one film, and what bounds it."""
+def film_s(stages, num_frames, gpus, fps, scan_cores):
+    """Seconds for one film, and what bounds it. scan_cores: 1: the program scans by itself."""
+    scan = stages.scan if scan_cores == 1 else max(stages.merge, (1 + SHARED) * stages.scan / scan_cores)
     cutter = Cutter(windows=WINDOWS, batch=1, num_frames=SEGMENT)
     cuts = (index % SHOT == 0 for index in range(num_frames))
     free = [START_S] * gpus
     finished = kept = busy = 0.0
     for stretch in Stretches(cutter, FACTOR).of(cuts):
-        found = START_S + stretch.seen * stages.scan / scan_cores
+        found = START_S + stretch.seen * scan
         work = FACTOR * stretch.num_seen / fps
         busy += work
         end = max(heapq.heappop(free), found) + work
@@ -124,9 +133,9 @@ def film_s(stages, num_frames, gpus, fps, scan_cores=1):
         kept = max(kept, end) + stages.keep
         finished = max(finished, kept)
     join = num_frames * FACTOR * stages.join
-    bounds = {"GPUs": START_S + busy / gpus, "scan": START_S + num_frames * stages.scan / scan_cores,
+    bounds = {"GPUs": START_S + busy / gpus, "scan": START_S + num_frames * scan,
               "start": 2 * START_S, "join": 2 * join}  # fmt: skip
-    return finished + join, max(bounds, key=bounds.get), busy
+    return finished + join, max(bounds, key=bounds.get)
 
 
 def batch_s(stages, num_files, num_frames, gpus, fps):
@@ -140,8 +149,8 @@ def batch_s(stages, num_files, num_frames, gpus, fps):
     return max(free), max(bounds, key=bounds.get)
 
 
-def calculate(stages, speeds, counts, minutes, files):
-    """Print what a film and a batch take."""
+def calculate(stages, speeds, counts, minutes, files, cores):
+    """Print what a film and a batch take. cores: those that scan, for each GPU; 0: one in all."""
     frames = minutes * 60 * RATE
     one = f"film of {minutes} min"
     many = f"{files} clips of 10 s"
@@ -149,15 +158,13 @@ def calculate(stages, speeds, counts, minutes, files):
         f"{'a GPU makes':>12} {'GPUs':>6} | {one:>16} {'speed-up':>9}  bound by | {many:>20} {'speed-up':>9}  bound by"
     )
     for fps in speeds:
-        alone = film_s(stages, frames, 1, fps)[0]
+        alone = film_s(stages, frames, 1, fps, max(1, cores))[0]
         alone_batch = batch_s(stages, files, 10 * RATE, 1, fps)[0]
         for gpus in counts:
-            seconds, bound, _ = film_s(stages, frames, gpus, fps)
+            seconds, bound = film_s(stages, frames, gpus, fps, max(1, cores * gpus))
             batch, why = batch_s(stages, files, 10 * RATE, gpus, fps)
             print(f"{fps:>8g} fps {gpus:>6} | {seconds:>14.0f} s {alone / seconds:>9.1f}  {bound:<8} | "
                   f"{batch:>18.0f} s {alone_batch / batch:>9.1f}  {why}")  # fmt: skip
-        in_s, out_s = fps / FACTOR * stages.source_bytes, fps * stages.made_bytes
-        print(f"             a GPU's share of the network: {in_s / 1e6:.2f} MB/s in, {out_s / 1e6:.2f} MB/s out")
 
 
 def pairs(count, frames, width, height):
@@ -165,7 +172,7 @@ def pairs(count, frames, width, height):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = film(folder / "in.mp4", width, height, frames, shot=30)
-        job = Job(input=source, output=folder / "out.mp4", threads=1, device="cpu", overwrite=True, segment_frames=SEGMENT,
+        job = Job(input=source, output=folder / "out.mp4", threads=1, device="cpu", overwrite=True, segment_frames=SEGMENT // 2,
                   encoder=EncoderConfig(preset="ultrafast", threads=1))  # fmt: skip
         spent = {1: [], 2: []}
         with distributed.workers(RayConfig(address="local", workers=2), job) as crew:
@@ -195,6 +202,7 @@ def main():
     parser.add_argument("--gpus", type=int, nargs="+", default=[8, 64, 1000])
     parser.add_argument("--size", type=int, nargs=2, default=(480, 270), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--scan-cores", type=int, default=4, help="spare cores for each GPU; 0: one in all")
     parser.add_argument("--minutes", type=int, default=120)
     parser.add_argument("--files", type=int, default=10000)
     parser.add_argument("--pairs", type=int, help="time so many pairs on this machine instead")
@@ -206,12 +214,9 @@ def main():
         return
     stages = measured(width, height, arguments.scale)
     print(f"{width}x{height} to {width * arguments.scale}x{height * arguments.scale}, one core of this machine: "
-          f"scan {stages.scan * 1e3:.2f} ms a source frame, keep {stages.keep * 1e3:.1f} ms a segment, "
+          f"scan {stages.scan * 1e3:.2f} ms a source frame, of which {stages.merge * 1e3:.3f} ms stay where tasks scan, keep {stages.keep * 1e3:.1f} ms a segment, "
           f"join {stages.join * 1e3:.3f} ms a frame, {stages.file * 1e3:.1f} ms a file")  # fmt: skip
-    print(
-        f"travels: {stages.source_bytes / 1e3:.1f} kB a source frame, {stages.made_bytes / 1e3:.1f} kB an output frame"
-    )
-    calculate(stages, arguments.fps, arguments.gpus, arguments.minutes, arguments.files)
+    calculate(stages, arguments.fps, arguments.gpus, arguments.minutes, arguments.files, arguments.scan_cores)
 
 
 if __name__ == "__main__":
