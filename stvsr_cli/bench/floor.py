@@ -88,12 +88,11 @@ class _Traffic(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
-        is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+        given, made = ([t for t in tree_leaves(tree) if isinstance(t, Tensor)] for tree in ((args, kwargs), output))
+        known = {tensor.untyped_storage()._cdata for tensor in given}
+        is_view = not func._schema.is_mutable and all(t.untyped_storage()._cdata in known for t in made)
         if not is_view:
-            touched = tree_leaves((args, kwargs, output))
-            self.num_bytes += sum(
-                tensor.numel() * tensor.element_size() for tensor in touched if isinstance(tensor, Tensor)
-            )
+            self.num_bytes += sum(tensor.numel() * tensor.element_size() for tensor in [*given, *made])
         return output
 
 

@@ -97,7 +97,17 @@ def test_a_frame_of_1080p_hands_over_its_codes_and_no_more(on_device):
     assert handed[0].frame_bytes == 1920 * 1080 * 1.5
 
 
-WAITS = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "unique", "_unique2", "equal", "lift_fresh")
+WAITS = (
+    "_local_scalar_dense",
+    "item",
+    "is_nonzero",
+    "nonzero",
+    "masked_select",
+    "unique",
+    "_unique2",
+    "equal",
+    "lift_fresh",
+)
 """Operations for which the host waits until a device has caught up, or copies from memory that is not pinned."""
 
 

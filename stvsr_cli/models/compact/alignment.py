@@ -22,6 +22,8 @@ NUM_HEADS = 4
 class DeformableSampler(nn.Module):
     """A modulated deformable convolution around a flow, which starts as a plain one at half strength."""
 
+    keeps_float32 = ("offset",)  # outside autocast; see `layers.held`
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.offset = nn.Conv2d(inputs, 3 * GROUPS * TAPS, 3, padding=1)

@@ -70,6 +70,8 @@ class ResidualBlock(nn.Module):
 class TimedBlock(nn.Module):
     """A residual block that mixes neighbouring frames and is modulated by the timestep embedding."""
 
+    keeps_float32 = ("conv1",)  # modulated before it is cast; see `layers.held`
+
     def __init__(self, width: int, embedding: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)

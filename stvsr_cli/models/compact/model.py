@@ -16,6 +16,7 @@ from stvsr_cli.models.compact.expert import DetailExpert
 from stvsr_cli.models.compact.network import CompactNetwork, Initialised, Latent
 from stvsr_cli.models.contract import Request, Traits
 from stvsr_cli.models.layers.checkpoint import load_strict, read_tensors
+from stvsr_cli.models.layers.held import hold_weights
 from stvsr_cli.models.layers.settings import refuse_unknown
 
 EXPERT = "expert."
@@ -53,6 +54,7 @@ class CompactModel:
         self._expert = expert
         self._plain = {} if expert is None else {n: network.get_parameter(n).clone() for n in expert.names}
         self._strength = 0.0
+        hold_weights(network, dtype)
         self.device, self.dtype = device, dtype
 
     def _set_detail(self, strength: float) -> None:
