@@ -30,7 +30,8 @@ def load(job: Job) -> Loaded:
     weights = job.weights
     if weights is None and entry.has_weights:
         weights = find_weights(entry.name, entry.needs)
-        verify(weights)
+    if weights is not None and weights.is_dir():
+        verify(weights)  # if it lists checksums
     between = None
     if entry.spatial_only and job.fps_factor > 1:
         between = find_complete("compact", find_model("compact").needs)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from stvsr_cli import Job, upscale
 from stvsr_cli.cli import app
-from stvsr_cli.errors import UsageError
+from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.models.catalogue import find_model
 from stvsr_cli.models.compact import load
 from stvsr_cli.models.compact.config import CompactConfig
@@ -100,6 +100,14 @@ def test_a_stage_goes_on_with_the_switches_of_the_one_before(sources, cache, tmp
     one, other = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("temporal", "decoder"))
     assert one == other and other["uses_temporal_expert"] is True and other["width"] == 16
     assert any(name.startswith("denoiser.temporal.") for name in load_file(tmp_path / "decoder" / "model.safetensors"))
+
+
+def test_a_published_folder_that_is_damaged_is_refused(sources, cache, tmp_path) -> None:
+    run(write_stage(tmp_path, "compact", "decoder"), data=sources, out=tmp_path, cache=cache[1])
+    weights = tmp_path / "decoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError, match=r"model.safetensors has been altered"):
+        enlarged("compact", tmp_path / "decoder")
 
 
 def test_a_second_run_takes_the_place_of_what_the_first_published(sources, cache, tmp_path) -> None:
