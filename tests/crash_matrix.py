@@ -37,7 +37,7 @@ MOMENTS = ("segment", "segment written", "manifest", "manifest written", "join",
 RANDOM_KILLS = 10
 SHORT = ("kill at manifest written", "kill at joined", "kill after 0.", "full disk", "SIGINT once", "damaged input",
          "closed pipe")  # fmt: skip
-NUM_FRAMES = {"linear": 160, "compact": 40}
+NUM_FRAMES = {"linear": 320, "compact": 40}
 LARGEST_SEGMENT = 24
 """Most output frames of a segment under `SETTINGS`: 16, and what it takes to the next window."""
 WRITTEN = mmap.mmap(-1, 8)
