@@ -200,7 +200,7 @@ class _Batch:
         make_folder(item.target, self.config.folder)
         with self._claims.on(item.target) as other:
             if other is not None:
-                return self._entry(item, HELD, why=f"{other} works on it", exit_code=BatchError.exit_code)
+                return self._entry(item, HELD, why=f"{other} is working on it", exit_code=BatchError.exit_code)
             if item.target.exists() and _identity(item.target) != self._before[item.target]:
                 return self._entry(item, SKIPPED, why="made by another process meanwhile")
             job = replace(self.job, input=item.source, output=item.target)
@@ -269,7 +269,9 @@ class _Batch:
             if not watched or self.wish.is_set():
                 return
             if not told:
-                logger.warning("%d files are claimed by other machines; watching if these still work", len(watched))
+                logger.warning(
+                    "%d files are claimed by other machines; watching whether they are still at work", len(watched)
+                )
                 told = True
             self.wish.wait(WATCH_EVERY_S)
 
@@ -282,7 +284,7 @@ class _Batch:
         done = count(self.results())[DONE]
         return Stopped(
             f"interrupted; {done} of {len(self.items)} files are done.",
-            hint="The same command with --skip-existing goes on.",
+            hint="Run the same command with --skip-existing to continue.",
             entries=self.results(),
         )
 

@@ -103,7 +103,7 @@ class Claims:
         """Take a claim; return the process that holds it if it is not to be had."""
         path = lock.path
         if path.is_symlink():  # no process makes one: never followed, and a dangling one could never be taken
-            logger.warning("%s is a link and no claim; it is removed", path)
+            logger.warning("%s is a link, not a claim; it is removed", path)
             path.unlink(missing_ok=True)
         if not lock.take():
             self._seen.pop(path, None)
@@ -114,7 +114,7 @@ class Claims:
             owner = parsed(content)
             if self._may_be_there(path, owner, os.fstat(handle.fileno()).st_mtime_ns, lock.is_certain):
                 return owner or UNKNOWN
-            logger.warning("%s: the process that worked on it is gone; its claim is taken over", path)
+            logger.warning("%s: the process that was working on it is gone; taking over its claim", path)
             handle.seek(0)
             handle.truncate()
         handle.write(json.dumps(asdict(this_process())).encode())

@@ -108,7 +108,7 @@ def _in_folder(root: Path, within: Path, own: Path, recursive: bool, suffixes: f
                 yield Item(Path(here, name), inner, found=True)
     for error in unread:
         path = Path(error.filename)
-        problem = InputError(f"{path} cannot be looked into: {error.strerror}.", hint="Check its permissions.")
+        problem = InputError(f"{path} cannot be read: {error.strerror}.", hint="Check its permissions.")
         yield Item(path, within / os.path.relpath(path, root), problem)
 
 

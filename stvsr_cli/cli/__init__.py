@@ -29,13 +29,23 @@ EXIT_CODES = (
     "6 device or memory, 7 some files of a batch failed, 8 stalled, 130 interrupted."
 )
 
+EXAMPLES = "\n\n".join(
+    (
+        "Examples:",
+        "stvsr upscale in.mp4 out.mp4",
+        "stvsr upscale in.mp4 out.mkv --height 1080 --fps-factor 1 --codec libx265 --crf 20",
+        "stvsr upscale in.mp4 out.mp4 --start 1:30 --end 1:45 --dry-run",
+        "stvsr upscale videos/ OUT/ --recursive --skip-existing --report report.json",
+    )
+)
+
 app = typer.Typer(
     name="stvsr",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(epilog=EXIT_CODES, cls=Layered)(upscale)
+app.command(epilog=f"{EXAMPLES}\n\n{EXIT_CODES}", cls=Layered)(upscale)
 app.command(cls=Layered)(preview)
 app.command()(compare)
 app.command()(doctor)

@@ -152,8 +152,8 @@ def upscale_batch(
         raise BatchError(f"{failed} of {len(entries)} files failed.", hint=hint)
     if held:
         raise BatchError(
-            f"{held} of {len(entries)} files are not done: other processes work on them.",
-            hint="The same command with --skip-existing makes what these leave.",
+            f"{held} of {len(entries)} files are not done: other processes are working on them.",
+            hint="Run the same command with --skip-existing later to make what they leave.",
         )
 
 

@@ -36,8 +36,10 @@ def compare(
         typer.Option("--html", metavar="PAGE", help="Write a page, one file, to look at both with a slider."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything, frame by frame, as JSON.")] = False,
-    start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin there: seconds, MM:SS or HH:MM:SS.")] = None,
-    end: Annotated[str | None, typer.Option(metavar="TIME", help="End there.")] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Start at this time: seconds, MM:SS or HH:MM:SS.")
+    ] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Stop at this time.")] = None,
     measures: Annotated[
         str | None, typer.Option(metavar="NAME,NAME", help="Only these, such as psnr,ssim; or none. Default: all.")
     ] = None,

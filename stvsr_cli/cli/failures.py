@@ -93,9 +93,9 @@ def _signals(wish: Stop | None) -> Iterator[None]:
         if wish is not None and wish.hears(number):
             wish.asked.set()
             if wish.finishes:
-                logger.warning("stopping; what has been read is finished. Press Ctrl-C again to give it up")
+                logger.warning("stopping; finishing what has been read; press Ctrl-C again to give it up")
                 return
-            logger.warning("stopping; the same command goes on from the last finished segment")
+            logger.warning("stopping; run the same command to continue from the last finished segment")
             again = threading.Timer(PATIENCE_S, os.kill, (os.getpid(), signal.SIGINT))
             again.daemon = True
             timers.append(again)

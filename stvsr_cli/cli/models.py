@@ -23,10 +23,10 @@ PICKLED = "dloral"
 
 @app.command("list")
 def list_models() -> None:
-    """List the models: name, what for, size, memory, licence, where from, state on this machine.
+    """List the models, what they are for, what they need, and their state on this machine.
 
-    A table on a terminal, without licence and origin, which `models show NAME` says; elsewhere a line each, with tabs
-    between.
+    A table on a terminal. Elsewhere a line each with tabs between: name, what for, size, memory, licence, where from,
+    state.
     """
     from stvsr_cli.models.catalogue import MODELS
 
@@ -175,7 +175,7 @@ def remove(
         folder = own_folder(entry.name)
         if folder.is_dir() and not yes:
             if not sys.stdin.isatty():
-                raise UsageError(f"{folder} is not removed unasked.", hint="Give --yes.")
+                raise UsageError(f"{folder} is removed only when you confirm.", hint="Pass --yes.")
             typer.confirm(f"Remove {folder}?", abort=True)
         freed, shared = delete(entry.name)
         kept = f"; {_size(shared)} are still in the Hugging Face cache (`hf cache ls`)" if shared else ""
@@ -202,7 +202,7 @@ def _weights_of(entry: "ModelEntry") -> Path | None:
 
 
 def _state(entry: "ModelEntry") -> str:
-    from stvsr_cli.weights.places import lacking, num_bytes
+    from stvsr_cli.weights.places import lacking, weight_bytes
 
     if not entry.has_weights:
         return "ready"
@@ -212,7 +212,7 @@ def _state(entry: "ModelEntry") -> str:
     missing = lacking(folder, entry.needs)
     if missing:
         return f"incomplete, lacks {missing[0].replace('|', ' or ')}"
-    return f"ready, {_size(num_bytes(folder))}"
+    return f"ready, {_size(weight_bytes(folder))}"
 
 
 def _ways(entry: "ModelEntry") -> list[str]:

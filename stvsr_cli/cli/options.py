@@ -17,6 +17,7 @@ DEFAULT = Job(input=Path("-"), output=Path("-"))
 """Its fields are the options' defaults."""
 SIZE, MODEL, ENCODING, RUN = "Size and time", "Model and device", "Encoding", "Run"
 BATCH, CLUSTER = "Several files", "Many GPUs"
+MEMORY, SINGLE = "Memory and speed (advanced)", "Options of single models (advanced)"
 
 Paths = Annotated[
     list[str],
@@ -45,11 +46,13 @@ FitMode = Annotated[
     jobs.FitMode,
     typer.Option(help="inside; pad: with black bars to the full size; crop: sides cut off.", rich_help_panel=SIZE),
 ]
-FpsFactor = Annotated[int, typer.Option(help="Frame rate factor: 1 (size only), 2 or 4.", rich_help_panel=SIZE)]
+FpsFactor = Annotated[int, typer.Option(metavar="1|2|4", help="Frame rate factor; 1: size only.", rich_help_panel=SIZE)]
 SlowMotion = Annotated[
     int,
     typer.Option(
-        metavar="1|2|4", help="So many times as slow, at the rate it has; without the sound.", rich_help_panel=SIZE
+        metavar="1|2|4",
+        help="Slow motion: this many times slower, at the same frame rate, without sound.",
+        rich_help_panel=SIZE,
     ),
 ]
 Cuts = Annotated[
@@ -57,9 +60,10 @@ Cuts = Annotated[
     typer.Option(help="hold: no frame is made across a cut; ignore: the file is one shot.", rich_help_panel=SIZE),
 ]
 Start = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Begin there: seconds, MM:SS or HH:MM:SS.", rich_help_panel=SIZE)
+    str | None,
+    typer.Option(metavar="TIME", help="Start at this time: seconds, MM:SS or HH:MM:SS.", rich_help_panel=SIZE),
 ]
-End = Annotated[str | None, typer.Option(metavar="TIME", help="End there.", rich_help_panel=SIZE)]
+End = Annotated[str | None, typer.Option(metavar="TIME", help="Stop at this time.", rich_help_panel=SIZE)]
 VideoStream = Annotated[
     int | None, typer.Option(min=0, help="Which of several video streams, from 0.", rich_help_panel=SIZE)
 ]
@@ -87,7 +91,7 @@ Weights = Annotated[
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:N or mps (Apple).", autocompletion=devices, rich_help_panel=MODEL)
 ]
-Precision = Annotated[jobs.Precision, typer.Option(help="What the model computes in.", rich_help_panel=MODEL)]
+Precision = Annotated[jobs.Precision, typer.Option(help="What the model computes in.", rich_help_panel=MEMORY)]
 Quality = Annotated[
     Word | None,
     typer.Option(
@@ -95,27 +99,28 @@ Quality = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
-Window = Annotated[int | None, typer.Option(min=2, help="Source frames per model call.", rich_help_panel=MODEL)]
-Overlap = Annotated[int | None, typer.Option(min=1, help="Source frames two windows share.", rich_help_panel=MODEL)]
-Batch = Annotated[str, typer.Option(help="auto, or windows and tiles per model call.", rich_help_panel=MODEL)]
+Window = Annotated[int | None, typer.Option(min=2, help="Source frames per model call.", rich_help_panel=MEMORY)]
+Overlap = Annotated[int | None, typer.Option(min=1, help="Source frames two windows share.", rich_help_panel=MEMORY)]
+Batch = Annotated[str, typer.Option(help="auto, or windows and tiles per model call.", rich_help_panel=MEMORY)]
 TilePx = Annotated[
-    str, typer.Option("--tile", help="auto, off, or a tile's side in input pixels.", rich_help_panel=MODEL)
+    str, typer.Option("--tile", help="auto, off, or a tile's side in input pixels.", rich_help_panel=MEMORY)
 ]
-Seed = Annotated[int, typer.Option(help="Seed, for models that sample.", rich_help_panel=MODEL)]
+Seed = Annotated[int, typer.Option(help="Seed, for models that sample.", rich_help_panel=SINGLE)]
 Detail = Annotated[
-    float | None, typer.Option(min=0, max=1, help="From 0, faithful, to 1, detailed (dloral).", rich_help_panel=MODEL)
+    float | None,
+    typer.Option(min=0, max=1, help="From 0, faithful, to 1, detailed (compact, dloral).", rich_help_panel=MODEL),
 ]
-Prompt = Annotated[str | None, typer.Option(help="What the video shows (dloral).", rich_help_panel=MODEL)]
+Prompt = Annotated[str | None, typer.Option(help="What the video shows (dloral).", rich_help_panel=SINGLE)]
 ColorFix = Annotated[
-    entry.ColorFix | None, typer.Option(help="Whose colours the result takes (dloral).", rich_help_panel=MODEL)
+    entry.ColorFix | None, typer.Option(help="Whose colours the result takes (dloral).", rich_help_panel=SINGLE)
 ]
 Posterior = Annotated[
     entry.Posterior | None,
-    typer.Option(help="Which latent is taken (osdenhancer, dloral, diffst).", rich_help_panel=MODEL),
+    typer.Option(help="Which latent is taken (osdenhancer, dloral, diffst).", rich_help_panel=SINGLE),
 ]
 Base = Annotated[
     Path | None,
-    typer.Option(help="Folder of the base model, if not beside the weights (dloral).", rich_help_panel=MODEL),
+    typer.Option(help="Folder of the base model, if not beside the weights (dloral).", rich_help_panel=SINGLE),
 ]
 
 VaeTile = Annotated[
@@ -123,36 +128,36 @@ VaeTile = Annotated[
     typer.Option(
         "--vae-tile",
         help="auto, off, or the side of the autoencoder's tiles in output pixels (osdenhancer, dloral, diffst).",
-        rich_help_panel=MODEL,
+        rich_help_panel=SINGLE,
     ),
 ]
 Aggregation = Annotated[
     bool,
     typer.Option(
-        "--aggregation/--no-aggregation", help="In-between frames from context (diffst).", rich_help_panel=MODEL
+        "--aggregation/--no-aggregation", help="In-between frames from context (diffst).", rich_help_panel=SINGLE
     ),
 ]
 Guidance = Annotated[
-    bool, typer.Option("--guidance/--no-guidance", help="Guide by the whole video (diffst).", rich_help_panel=MODEL)
+    bool, typer.Option("--guidance/--no-guidance", help="Guide by the whole video (diffst).", rich_help_panel=SINGLE)
 ]
 Offload = Annotated[
     asked.Offload,
     typer.Option(
         help="model or sequential: networks, or their blocks, wait in main memory (large models, GPU).",
-        rich_help_panel=MODEL,
+        rich_help_panel=MEMORY,
     ),
 ]
 Quantize = Annotated[
     asked.Quantize,
-    typer.Option(help="The denoiser's weights, by torchao (large models).", rich_help_panel=MODEL),
+    typer.Option(help="The denoiser's weights, by torchao (large models).", rich_help_panel=MEMORY),
 ]
 Compile = Annotated[
     jobs.Compile,
-    typer.Option(help="auto: the model is compiled for long runs on a GPU; on; off.", rich_help_panel=MODEL),
+    typer.Option(help="auto: the model is compiled for long runs on a GPU; on; off.", rich_help_panel=MEMORY),
 ]
 Attention = Annotated[
     asked.Attention,
-    typer.Option(help="sdpa; auto: flash where installed; flash or sage (large models, GPU).", rich_help_panel=MODEL),
+    typer.Option(help="sdpa; auto: flash where installed; flash or sage (large models, GPU).", rich_help_panel=MEMORY),
 ]
 
 Codec = Annotated[
@@ -176,13 +181,16 @@ EncoderOption = Annotated[
     typer.Option(metavar="KEY=VALUE", help="Option for the encoder; may be repeated.", rich_help_panel=ENCODING),
 ]
 
-Recursive = Annotated[bool, typer.Option("--recursive", help="Folders within folders too.", rich_help_panel=BATCH)]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", help="Look into folders within folders.", rich_help_panel=BATCH)
+]
 Ext = Annotated[str | None, typer.Option(metavar="EXT,EXT", help="Suffixes to take in folders.", rich_help_panel=BATCH)]
 NameTemplate = Annotated[
     str | None,
     typer.Option(
         metavar="TEXT",
-        help="Names of outputs, such as {stem}_x4{suffix}; also {scale}, {fps_factor}, {model}.",
+        help="Names of outputs, such as {stem}_x4{suffix}; also {folder}, {ext} (the source's suffix), {scale}, {fps}, "
+        "{fps_factor}, {model}.",
         rich_help_panel=BATCH,
     ),
 ]
@@ -193,7 +201,7 @@ SkipExisting = Annotated[
 Jobs = Annotated[int, typer.Option(min=1, help="Videos at once; they share the model.", rich_help_panel=BATCH)]
 FailFast = Annotated[
     bool,
-    typer.Option("--fail-fast/--keep-going", help="Start no further file after one failed.", rich_help_panel=BATCH),
+    typer.Option("--fail-fast/--keep-going", help="Start no further file once one has failed.", rich_help_panel=BATCH),
 ]
 ReportPath = Annotated[
     Path | None,
@@ -222,7 +230,7 @@ Resume = Annotated[
 ]
 SegmentFrames = Annotated[
     int,
-    typer.Option(min=1, help="Output frames after which what is made is kept for --resume.", rich_help_panel=RUN),
+    typer.Option(min=1, help="Keep what is made for --resume after this many output frames.", rich_help_panel=RUN),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.", rich_help_panel=RUN)]
 KeepRecord = Annotated[
@@ -243,30 +251,33 @@ Like = Annotated[
     ),
 ]
 AllowUrl = Annotated[
-    bool, typer.Option("--allow-url", help="Read INPUT even if it is no local file.", rich_help_panel=RUN)
+    bool, typer.Option("--allow-url", help="Allow an INPUT that is not a local file.", rich_help_panel=RUN)
 ]
 MaxPixels = Annotated[
-    int, typer.Option("--max-pixels", min=1, help="Refuse INPUT if its frames have more.", rich_help_panel=RUN)
+    int, typer.Option("--max-pixels", min=1, help="Refuse an INPUT with more pixels in a frame.", rich_help_panel=RUN)
 ]
 StallTimeout = Annotated[
     float | None,
     typer.Option(
         metavar="SECONDS",
-        help="End, to be gone on with, when a stage makes no progress for so long; 0: never. Default: half an hour, but "
+        help="Stop when a stage makes no progress for this long, so that the same command can continue; 0: never. Default: half an hour, but "
         "never for the model and for pipes.",
         rich_help_panel=RUN,
     ),
 ]
 SpaceCheck = Annotated[
-    bool, typer.Option("--space-check/--no-space-check", help="Begin only if OUTPUT will fit.", rich_help_panel=RUN)
+    bool,
+    typer.Option("--space-check/--no-space-check", help="Start only if there is room for OUTPUT.", rich_help_panel=RUN),
 ]
 Nice = Annotated[
-    int, typer.Option("--nice", min=0, max=19, help="Leave the CPU to others: 19 the most.", rich_help_panel=RUN)
+    int, typer.Option("--nice", min=0, max=19, help="Give way to other programs: 19 the most.", rich_help_panel=RUN)
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.", rich_help_panel=RUN)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, print the plan, write nothing.", rich_help_panel=RUN)
+]
 Engine = Annotated[
     str,
-    typer.Option(help="local, or ray: many GPUs, many machines; pip install 'stvsr[ray]'.", rich_help_panel=CLUSTER),
+    typer.Option(help="local, or ray: many GPUs, many machines.", rich_help_panel=CLUSTER),
 ]
 Address = Annotated[
     str,
@@ -292,12 +303,15 @@ Ship = Annotated[
 Threads = Annotated[
     int,
     typer.Option(
-        min=0, help="Threads of the decoder, the model and the encoder, each; 0: one a core.", rich_help_panel=RUN
+        min=0, help="Threads of the decoder, the model and the encoder, each; 0: one a core.", rich_help_panel=MEMORY
     ),
 ]
 ProgressKind = Annotated[
     str, typer.Option("--progress", help=f"{', '.join(KINDS)}.", autocompletion=among(*KINDS), rich_help_panel=RUN)
 ]
-Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more.", rich_help_panel=RUN)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=RUN)]
+Verbose = Annotated[
+    int,
+    typer.Option("--verbose", "-v", count=True, help="Show more detail; -vv shows everything.", rich_help_panel=RUN),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.", rich_help_panel=RUN)]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.", rich_help_panel=RUN)]

@@ -119,17 +119,18 @@ def preview(
 def choices_of(job: Job, models: list[str], details: list[float]) -> "list[Choice]":
     """The choices that were asked for. Raises UsageError or ModelError."""
     from stvsr_cli.models.catalogue import find_model
+    from stvsr_cli.models.registry import foreign_option
     from stvsr_cli.preview.trial import Choice
 
     if len(models) > 1 and details:
-        raise UsageError("several models and strengths of detail at once are too much.", hint="Give one model.")
+        raise UsageError("several models cannot be combined with several strengths of detail.", hint="Give one model.")
     if len(models) > 1:
         return [Choice(name, replace(job, model=find_model(name).name)) for name in models]
     entry = find_model(models[0] if models else job.model)
     job = replace(job, model=entry.name)
     if not entry.takes_detail:
         if details:
-            raise UsageError(f"--detail means nothing to the model {entry.name}.", hint="Leave it out.")
+            raise foreign_option("detail", entry)
         return [Choice(entry.name, job)]
     strengths: list[float | None] = list(details) or [0.0, None, 1.0]
     return [Choice(_named(entry.name, value), replace(job, detail=value)) for value in strengths]

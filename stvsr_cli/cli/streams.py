@@ -47,7 +47,7 @@ class Shown(io.TextIOBase):
     def _put(self, data: bytes) -> None:
         while data:
             if not self._has_room():
-                raise OSError(errno.EAGAIN, "their reader takes nothing")
+                raise OSError(errno.EAGAIN, "the reader stopped reading")
             try:
                 data = data[os.write(self._number, data[:PIECE]) :]
             except BlockingIOError:  # it is non-blocking, and has filled since

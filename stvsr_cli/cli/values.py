@@ -35,7 +35,7 @@ def parse_fit(text: str | None, width: int | None, height: int | None) -> tuple[
     if text is None:
         return width, height
     if width is not None or height is not None:
-        raise UsageError("--fit excludes --width and --height.", hint="Give one of them.")
+        raise UsageError("--fit cannot be combined with --width or --height.", hint="Give one of them.")
     match = SIZE.match(text.strip())
     if match is None or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
         raise UsageError(f"--fit {text!r} is not a size.", hint="Write 3840x2160.")

@@ -55,7 +55,7 @@ def _trial(entry: ModelEntry, device: str) -> Check:
     side = loaded.model.traits.scale * SIDE_PX
     expected = (1, 2 * NUM_FRAMES - 1, 3, side, side)
     if tuple(output.shape) != expected or not bool(torch.isfinite(output).all()):
-        return Check("model", name, BAD, "its pictures are no pictures", "Fetch its weights again.", ModelError)
+        return Check("model", name, BAD, "it does not give valid pictures", "Fetch its weights again.", ModelError)
     dtype = str(loaded.dtype).removeprefix("torch.")
     return Check("model", name, GOOD, f"{seconds:.1f} s on {loaded.device} in {dtype}, {loading:.1f} s to load")
 

@@ -66,7 +66,7 @@ class Journal:
     settings: all that the result depends on, as text by name. resume: auto goes on with a run of the same settings;
     force starts over. is_whole: whether all of a segment is there. in_order: whether segments are made one after the
     other, so that those an earlier run made ahead of their turn are made again. Entering raises UsageError if a run of
-    other settings is there, saying which, and OutputError if another process works on the same output.
+    other settings is there, saying which, and OutputError if another process is working on the same output.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Journal:
                 whole[number] = (segment, point)
                 continue
             found.totals = None
-            logger.warning("%s is damaged; it goes on from before that", self.folder / segment.name)
+            logger.warning("%s is damaged; continuing from before it", self.folder / segment.name)
             if self._in_order:
                 break
         found.segments, found.ahead = [], whole
@@ -233,9 +233,11 @@ class Journal:
         if kind is KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {self.frames_out} finished frames are kept in {self.folder}.",
-                hint="The same command goes on from there.",
+                hint="Run the same command to continue from there.",
             ) from error
-        logger.warning("%d finished frames are kept in %s: the same command goes on", self.frames_out, self.folder)
+        logger.warning(
+            "%d finished frames are kept in %s; run the same command to continue", self.frames_out, self.folder
+        )
 
 
 class _locked:  # noqa: N801  # reads as a function
@@ -254,7 +256,9 @@ class _locked:  # noqa: N801  # reads as a function
         except OSError as error:
             raise OutputError(f"the journal {folder} cannot be made: {error.strerror}.") from error
         if not taken:
-            raise OutputError(f"another process works on {self._target}.", hint="Wait for it, or name another output.")
+            raise OutputError(
+                f"another process is working on {self._target}.", hint="Wait for it, or name another output."
+            )
 
     def __exit__(self, *_: Any) -> None:
         self._lock.release()

@@ -19,7 +19,7 @@ EDGE_BYTES = 2**20
 """How much of a file's beginning and end is hashed to know it again."""
 PIECE_BYTES, NUM_PIECES = 2**14, 32
 """Size and number of the pieces between."""
-START_OVER = "Give the same again, or start over with --resume force."
+START_OVER = "Use the same settings, or start over with --resume force."
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ def compare(before: Mapping[str, str], now: Mapping[str, str], folder: Path) -> 
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
         changes = "; ".join(f"{name} was {before.get(name)}, is {now.get(name)}" for name in names)
-        raise UsageError(f"{folder} holds a run that was given something else: {changes}.", hint=START_OVER)
+        raise UsageError(f"{folder} holds an unfinished run with other settings: {changes}.", hint=START_OVER)
 
 
 def file_identity(path: Path) -> dict[str, str]:

@@ -69,7 +69,7 @@ class Recorder:
             if self._stop is not None and self._stop.is_set():
                 raise Interrupted(
                     f"stopped after {self._journal.frames_out} frames, which are kept in {self._journal.folder}.",
-                    hint="The same command goes on from there.",
+                    hint="Run the same command to continue from there.",
                 )
         if shot != self._shot:
             self._shot, self._num_shots = shot, self._num_shots + 1

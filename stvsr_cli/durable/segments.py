@@ -132,13 +132,13 @@ def is_whole(folder: Path, segment: Segment) -> bool:
 
 
 def extradata(path: Path) -> bytes:
-    """The headers of a segment's encoder. Raises OutputError if the file is no segment."""
+    """The headers of a segment's encoder. Raises OutputError if the file is not a segment."""
     with _opened(path) as handle:
         return _head(handle, path)
 
 
 def read(path: Path) -> Iterator[Packet]:
-    """The packets of a segment, in order of decoding. Raises OutputError if the file is no segment."""
+    """The packets of a segment, in order of decoding. Raises OutputError if the file is not a segment."""
     with _opened(path) as handle:
         _head(handle, path)
         while head := handle.read(RECORD.size):
@@ -181,7 +181,7 @@ def _opened(path: Path) -> BinaryIO:
 
 def _head(handle: BinaryIO, path: Path) -> bytes:
     if handle.read(len(MAGIC)) != MAGIC:
-        raise OutputError(f"{path} is no segment.", hint="--resume force starts over.")
+        raise OutputError(f"{path} is not a segment.", hint="--resume force starts over.")
     return handle.read(LENGTH.unpack(handle.read(LENGTH.size))[0])
 
 

@@ -118,13 +118,13 @@ class Runner:
         shorter = max(-(-length // 2), 2, traits.minimum_window)
         if min(self.batch, frames.shape[0]) > 1 or (self.batch > 1 and self.tile.size_px):
             self.batch //= 2
-            logger.warning("out of memory: going on with a batch of %d", self.batch)
+            logger.warning("out of memory: continuing with a batch of %d", self.batch)
         elif smaller < current:
             self.tile = TileConfig(size_px=smaller, overlap_px=overlap)
-            logger.warning("out of memory: going on with tiles of %d pixels", smaller)
+            logger.warning("out of memory: continuing with tiles of %d pixels", smaller)
         elif shorter < length:
             self.longest = shorter
-            logger.warning("out of memory: going on with %d frames a call", shorter)
+            logger.warning("out of memory: continuing with %d frames a call", shorter)
         else:
             raise DeviceError(
                 "out of memory even with the smallest batch, tile and window.",

@@ -130,7 +130,7 @@ def beyond_limits(codec: str, width: int, height: int, rate: float) -> str | Non
     name, played_px, played_rate, largest_px, largest_side = LARGEST[codec]
     what = f"{width}x{height} at {rate:.6g} fps"
     if width * height > largest_px or max(width, height) > largest_side:
-        return f"{what} is beyond the highest level of {name}, so that players may refuse it. Lower --scale."
+        return f"{what} is beyond the highest level of {name}, and players may refuse it. Lower --scale."
     if width * height > played_px or width * height * rate > played_rate:
         other = " Use --codec libx265 or libsvtav1." if codec == "libx264" else ""
         return f"{what} in {name} is more than most hardware players take.{other}"

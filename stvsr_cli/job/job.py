@@ -146,7 +146,7 @@ class Job:
                 hint=f"Use --fps-factor {self.slow_motion} or 4.",
             )
         if self.scale is not None and (self.width is not None or self.height is not None):
-            raise UsageError("--scale excludes --width, --height and --fit.", hint="Give one of them.")
+            raise UsageError("--scale cannot be combined with --width, --height or --fit.", hint="Give one of them.")
         if self.fit_mode != "inside" and (self.width is None or self.height is None):
             raise UsageError(f"--fit-mode {self.fit_mode} needs a width and a height.", hint="Give --fit, or both.")
         if self.scale is not None and not 1 <= self.scale <= MOST_SCALE:

@@ -52,7 +52,7 @@ def list_images(path: Path) -> list[Path]:
         found = {int(m[1]): p for p in _files(path.parent) if (m := matching.fullmatch(p.name))}
         numbers = sorted(found)
         if numbers and numbers[-1] - numbers[0] + 1 != len(numbers):
-            logger.warning("%s: some numbers are missing; the pictures follow each other all the same", path)
+            logger.warning("%s: some numbers are missing; the pictures are taken in order without them", path)
         return [found[number] for number in numbers]
     images = sorted((p for p in _files(path) if is_image(p) and not p.name.startswith(".")), key=_natural)
     if len({READERS[p.suffix.lower()] for p in images}) > 1:
@@ -75,7 +75,7 @@ class ImageSource:
 
     def __init__(self, paths: Sequence[Path], name: Path, rate: Fraction | None = None) -> None:
         if not paths:
-            raise InputError(f"{name}: there is no such picture.", hint="Check the folder or the pattern.")
+            raise InputError(f"{name}: no such picture was found.", hint="Check the folder or the pattern.")
         self._paths = paths
         rate = rate or DEFAULT_RATE
         info = _described(paths[0])
@@ -93,7 +93,7 @@ class ImageSource:
         first = round((start or Fraction(0)) * rate)
         chosen = self._paths[first : None if end is None else round(end * rate)]
         if not chosen:
-            raise InputError(f"{self.info.path} ends before --start.", hint="Lower --start.")
+            raise InputError(f"{self.info.path} has no frame at or after --start.", hint="Use an earlier --start.")
         for index, path in enumerate(chosen):
             with _Opened(path) as opened:
                 yield Frame(index, first + index, 1, picture_of(opened.frame, self.info))
@@ -203,7 +203,7 @@ class ImageOutput:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and self._count > 1:
-            logger.warning("%s: the first %d pictures are there", self.target, self._count - 1)
+            logger.warning("%s: the first %d pictures are finished and kept", self.target, self._count - 1)
 
 
 def _rgb(picture: Picture) -> np.ndarray:

@@ -191,7 +191,7 @@ class Y4mSource:
             number += 1
             frame = self._next()
         if index == 0:
-            raise InputError(f"{self.info.path} ends before --start.", hint="Lower --start.")
+            raise InputError(f"{self.info.path} has no frame at or after --start.", hint="Use an earlier --start.")
 
     def _next(self) -> av.VideoFrame | None:
         try:

@@ -19,14 +19,32 @@ def check_options(
 ) -> dict[str, Any]:
     """The options that were given, for the model's loader. Raises UsageError for one the model does not have."""
     given = {field.name: value for field in fields(ModelOptions) if (value := getattr(options, field.name)) is not None}
-    flags = [f"--{name}" for name in fit.given] if fit is not None and not entry.large else []
-    flags += [flag_of(name) for name in sorted(set(given) - entry.options)]
-    flags += ["--detail"] if detail is not None and not entry.takes_detail else []
-    if flags:
-        raise UsageError(f"{flags[0]} means nothing to the model {entry.name}.", hint="Leave it out.")
+    wrong = [*fit.given] if fit is not None and not entry.large else []
+    wrong += sorted(set(given) - entry.options)
+    wrong += ["detail"] if detail is not None and not entry.takes_detail else []
+    if wrong:
+        raise foreign_option(wrong[0], entry)
     if detail is not None and entry.detail_at_load:
         given["detail"] = detail
     return given
+
+
+def foreign_option(name: str, entry: ModelEntry) -> UsageError:
+    """What is said of an option, by its field, that a model does not have."""
+    from stvsr_cli.models.catalogue import MODELS
+
+    takers = [other.name for other in MODELS.values() if takes(other, name)]
+    return UsageError(
+        f"{flag_of(name)} is not an option of the model {entry.name}.",
+        hint=f"Models that have it: {', '.join(takers)}.",
+    )
+
+
+def takes(entry: ModelEntry, name: str) -> bool:
+    """Whether a model has an option, by its field."""
+    if name == "detail":
+        return entry.takes_detail
+    return name in entry.options or (entry.large and name in ("offload", "quantize", "attention"))
 
 
 def load_model(

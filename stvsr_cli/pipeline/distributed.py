@@ -157,7 +157,7 @@ class Film:
             self._heed_stop()
             wait([task.future], TICK_S)
         if task.future.cancelled():
-            raise Interrupted("stopped before a worker began.", hint="The same command begins again.")
+            raise Interrupted("stopped before a worker began.", hint="Run the same command to start again.")
         made = task.future.result()
         if made.report is None:
             raise OutputError(f"a worker has not made {self.job.output}.")
@@ -222,7 +222,7 @@ class Film:
         if self.stop.is_set() and (stretches.totals is None or len(journal.finished) <= scan.last_number):
             raise Interrupted(
                 f"stopped after {journal.frames_out} frames, which are kept in {journal.folder}.",
-                hint="The same command goes on from there.",
+                hint="Run the same command to continue from there.",
             )
         if stretches.totals is None:
             raise ValueError("the scan has not come to its end")

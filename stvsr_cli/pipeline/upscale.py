@@ -73,7 +73,7 @@ def upscale(
             report = work(job, source, sink, model, begin=begin, progress=progress, stop=stop)
             if source.was_cut:
                 raise Interrupted(
-                    f"interrupted; what was read until then is finished: {report.frames_out} frames in {job.output}."
+                    f"interrupted; what had been read is finished: {report.frames_out} frames in {job.output}."
                 )
             return report
 
@@ -141,7 +141,7 @@ def _with_encoder(job: Job, info: VideoInfo) -> Job:
 
 def _stall_hint(job: Job) -> str:
     if keeps_journal(job):
-        return "The same command goes on from what is finished."
+        return "Run the same command to continue from what is finished."
     has_pipe = is_pipe(job.input) or is_pipe(job.output)
     return f"Check {'the other end of the pipe, ' if has_pipe else ''}the disk and the device."
 

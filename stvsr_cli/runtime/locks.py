@@ -119,4 +119,4 @@ def _is_at(path: Path, handle: BinaryIO) -> bool:
 def _tell(reason: str) -> None:
     if reason not in _told:
         _told.add(reason)
-        logger.warning("files cannot be locked here (%s): let no two processes make the same output", reason)
+        logger.warning("files cannot be locked here (%s); do not let two processes make the same output", reason)

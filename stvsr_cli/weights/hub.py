@@ -241,7 +241,7 @@ def _check_room(target: Path, files: list[Remote], repo: str, commit: str) -> No
     for folder, size, variable in wanted:
         if size > (free := shutil.disk_usage(folder).free):
             raise OutputError(
-                f"{folder} has {free / 1e9:.1f} GB free and {size / 1e9:.1f} GB are to come.",
+                f"{folder} has {free / 1e9:.1f} GB free and {size / 1e9:.1f} GB are needed.",
                 hint=f"Make room, or name another folder with {variable}.",
             )
 
@@ -306,7 +306,7 @@ def _failures(source: Source, repo: str, revision: str, target: Path) -> Iterato
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM):
             raise OutputError(f"{error}.", hint="Name another folder with STVSR_WEIGHTS or HF_HOME.") from error
         raise ModelError(
-            f"{constants.ENDPOINT} could not be reached or broke off: {_first_line(error)}.",
+            f"{constants.ENDPOINT} could not be reached, or the transfer broke off: {_first_line(error)}.",
             hint=f"Run it again; files that have come are kept. {by_hand}",
         ) from error
 

@@ -94,6 +94,11 @@ def num_bytes(folder: Path) -> int:
     return sum(p.stat().st_size for p in _files(folder) if p.suffix not in PAPERS)
 
 
+def weight_bytes(folder: Path) -> int:
+    """Bytes of the weights in a folder, without what explains them."""
+    return sum(p.stat().st_size for p in _files(folder) if p.suffix not in PAPERS)
+
+
 def remove(model: str) -> tuple[int, int]:
     """Remove a model's fetched weights; return the bytes that are free now, and those that are in the hub's cache still.
 

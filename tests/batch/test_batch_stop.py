@@ -52,7 +52,7 @@ def test_the_wish_to_stop_ends_the_segment_in_work_and_begins_no_other(items, tm
         if state.file.startswith("2/3") and state.done >= 20:
             stop.set()
 
-    with pytest.raises(Interrupted, match="of 3 files are done. The same command with --skip-existing goes on"):
+    with pytest.raises(Interrupted, match="of 3 files are done. Run the same command with --skip-existing to continue"):
         run_batch(items, job_like(items), config, progress=progress, stop=stop)
     found = statuses(report)
     assert [name for name, *_ in found] == ["a", "b", "c"]

@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_looked_into_is_a_line(tmp_path, monkeypatch):
     (tmp_path / "in" / "locked").chmod(0o755)
     assert [(item.source.name, item.problem is None) for item in items] == [
         ("a.mp4", True), ("c.mp4", True), ("locked", False)]  # fmt: skip
-    assert "cannot be looked into: Permission denied" in str(items[2].problem)
+    assert "cannot be read: Permission denied" in str(items[2].problem)
 
 
 def test_names_as_long_as_the_file_system_takes(tmp_path):

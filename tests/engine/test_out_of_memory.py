@@ -66,7 +66,7 @@ def test_the_tile_is_halved_and_the_same_window_run_again(model, monkeypatch, ca
     with caplog.at_level(logging.WARNING, "stvsr_cli"):
         output, runner = upscaled(model, frames)
     half = {"diffst": 80}.get(model.traits.name, 72)  # a multiple of what the model takes
-    assert [record.message for record in caplog.records] == [f"out of memory: going on with tiles of {half} pixels"]
+    assert [record.message for record in caplog.records] == [f"out of memory: continuing with tiles of {half} pixels"]
     assert small.failures == 1 and output.shape == (9, 3, 64, 576)
     assert torch.equal(output, upscaled(model, frames, runner.tile)[0])
 
@@ -172,7 +172,7 @@ def test_what_did_not_fit_is_not_tried_again_in_the_next_shot(caplog, error):
     with caplog.at_level(logging.WARNING, "stvsr_cli"):
         made = made_by(run)
     assert pixels(made) == pixels(wanted)
-    assert caplog.messages == [f"out of memory: going on with a batch of {n}" for n in (2, 1)]
+    assert caplog.messages == [f"out of memory: continuing with a batch of {n}" for n in (2, 1)]
     assert model.failures == 2
     assert pins == [{"tile": 0, "batch": 4, "call": n, "longest": 0} for n in (4, 2, 1)]
 
@@ -191,9 +191,9 @@ def test_memory_that_shrinks_on_the_way_is_followed_and_never_tried_larger_again
         made = made_by(run_of(shrinking, model=model, height=SIDE, width=SIDE, batch=4, **SHOTS))
     assert [(slot, shot) for _, slot, shot in made] == [(slot, shot) for _, slot, shot in whole]
     assert caplog.messages == [
-        "out of memory: going on with a batch of 2",
-        "out of memory: going on with a batch of 1",
-        "out of memory: going on with tiles of 64 pixels",
+        "out of memory: continuing with a batch of 2",
+        "out of memory: continuing with a batch of 1",
+        "out of memory: continuing with tiles of 64 pixels",
     ]
     assert model.failures == 3
 

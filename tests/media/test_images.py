@@ -35,5 +35,5 @@ def test_a_part_of_a_sequence(tmp_path):
     source = ImageSource(list_images(sequence(tmp_path / "in", 10)), tmp_path / "in", Fraction(10))
     frames = list(source.frames(Fraction(1, 5), Fraction(1, 2)))
     assert [(f.index, f.pts, f.duration) for f in frames] == [(0, 2, 1), (1, 3, 1), (2, 4, 1)]
-    with pytest.raises(InputError, match="ends before"):
+    with pytest.raises(InputError, match="no frame at or after --start"):
         list(source.frames(Fraction(2)))

@@ -169,7 +169,7 @@ def test_what_hangs_is_gone_on_with(tmp_path, patch, stage):
     command = [sys.executable, str(tmp_path / "hangs.py"), *arguments, "--stall-timeout", "2"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=90, check=False)
     assert done.returncode == 8, done.stderr
-    assert f"no progress for 2 s in the stage {stage}" in done.stderr and "same command goes on" in done.stderr
+    assert f"no progress for 2 s in the stage {stage}" in done.stderr and "the same command to continue" in done.stderr
     assert list(journal_folder(target).glob("*.segment")) and not target.exists()
     for path in (target, tmp_path / "whole.mp4"):
         arguments[2] = str(path)

@@ -130,7 +130,7 @@ def _connect(ray: Any, config: RayConfig, job: Job) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         first = (str(error).splitlines() or [""])[0]
         raise DeviceError(
-            f"the Ray cluster {config.address} cannot be had: {first}", hint="See `ray status`."
+            f"the Ray cluster {config.address} cannot be reached: {first}", hint="See `ray status`."
         ) from error
     finally:
         try:

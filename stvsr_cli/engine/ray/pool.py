@@ -277,7 +277,7 @@ class Pool:
         if all(s.is_out for s in self.seats):
             self._fail(error)
         else:
-            logger.warning("going on without a worker: %s", error)
+            logger.warning("continuing without a worker: %s", error)
 
     def _take(self, seat: Seat, outcome: Outcome) -> None:
         """Take what a worker has made of its piece, or have it made again."""
@@ -290,7 +290,7 @@ class Pool:
             seat.frames += task.frames if outcome.made.segment is None else outcome.made.segment.num_frames
             task.future.set_result(outcome.made)
         elif outcome.no_memory:
-            logger.warning("worker %s is out of memory: it goes on with half the batch", seat.name)
+            logger.warning("worker %s is out of memory and continues with half the batch", seat.name)
             seat.halvings += 1
             task.shunned.add(seat.number)
             self._again(task)
@@ -307,7 +307,7 @@ class Pool:
 
     def _lost(self, seat: Seat, task: Task | None, error: Exception) -> None:
         """Have a dead worker's piece made elsewhere; Ray starts the worker again."""
-        logger.warning("worker %s is lost (%s); its work is done again", seat.name, type(error).__name__)
+        logger.warning("worker %s was lost (%s); its work is done again", seat.name, type(error).__name__)
         logger.debug("%s", error)
         if any(sign in f"{type(error).__name__}: {error}" for sign in LOW_MEMORY):
             seat.halvings += 1
@@ -342,7 +342,7 @@ class Pool:
             return
         alone_s = time.monotonic() - self._lonely_since
         if alone_s > LONELY_S and not self._has_said:
-            logger.warning("no worker for %d s: the cluster has no room for one, or starts machines", alone_s)
+            logger.warning("no worker for %d s: the cluster has no room for one, or is starting machines", alone_s)
             self._has_said = True
         if self._stall_s and alone_s > self._stall_s:
             self._fail(StallError(f"no worker for {alone_s:.0f} s.", hint="Look at the cluster with `ray status`."))

@@ -34,7 +34,7 @@ def measure(path: Path) -> Measure:
                 if packet.pts is not None and not packet.is_corrupt:
                     stamps.append((packet.pts, packet.duration or 0))
         except (av.error.FFmpegError, OSError) as error:
-            raise InputError(f"{path} breaks off: {error}.", hint="Make it again.") from error
+            raise InputError(f"{path} ends unexpectedly: {error}.", hint="Make it again.") from error
         base = exact(stream.time_base) or Fraction(1)
         length = max(p + d for p, d in stamps) - min(p for p, _ in stamps) if stamps else 0
         return Measure(stream.width, stream.height, len(stamps), length * base)

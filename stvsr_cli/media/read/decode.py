@@ -88,7 +88,7 @@ def decode(
     if previous.pts + previous.duration > first:
         yield _from(previous, first)
     elif previous.index == 0:
-        raise InputError(f"{info.path} ends before --start.", hint="Lower --start.")
+        raise InputError(f"{info.path} has no frame at or after --start.", hint="Use an earlier --start.")
 
 
 def _from(frame: Frame, first: int) -> Frame:
@@ -111,7 +111,7 @@ def _timed(info: VideoInfo, first: int, threads: int, file: RawIOBase | None) ->
         pts = frame.pts
         if pts is None or (last is not None and pts <= last):
             if not repaired:
-                logger.warning("%s: timestamps are missing or run backwards; frames go on evenly there", info.path)
+                logger.warning("%s: timestamps are missing or run backwards; frames are spaced evenly there", info.path)
                 repaired = True
             pts = info.start_pts if last is None else last + step
         step = pts - last if last is not None else step

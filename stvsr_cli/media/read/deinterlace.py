@@ -130,11 +130,13 @@ def _tell(info: VideoInfo, scan: Scan, fields: Fields | None) -> None:
     if scan.is_telecine or scan.is_soft_telecine:
         kind = "3:2 pulldown in its pictures" if scan.is_telecine else "3:2 pulldown by flags"
         done = f"; it is deinterlaced{order}" if fields else ""
-        logger.warning("%s is film at 24 frames with %s, which is not undone%s", info.path, kind, done)
+        logger.warning("%s is film at 24 frames a second with %s, which is kept%s", info.path, kind, done)
     elif fields is not None:
         logger.warning("%s is interlaced (%s%s): deinterlaced%s", info.path, by, combed, order)
     elif 2 * scan.flagged > scan.total:
-        logger.warning("%s is marked as interlaced, but its pictures are whole; they stay as they are", info.path)
+        logger.warning(
+            "%s is marked as interlaced, but its frames are progressive; they are left as they are", info.path
+        )
 
 
 def look(info: VideoInfo) -> Scan:

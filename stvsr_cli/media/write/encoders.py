@@ -92,7 +92,7 @@ def _failure(codec: str, lines: list[str]) -> OutputError:
         hint = f"Update the NVIDIA driver, or use --codec {program} --preset {FAST[program]}."
         return OutputError(f"{codec} needs a newer NVIDIA driver.", hint=hint)
     if any(words in text for words in NO_DRIVER):
-        return OutputError(f"{codec} finds no NVIDIA driver or card here.", hint=hint)
+        return OutputError(f"{codec} found no NVIDIA driver or card.", hint=hint)
     if any(words in text for words in NO_ENCODER):
         which = "AV1 encoder" if codec == "av1_nvenc" else "video encoder"
         return OutputError(f"this card has no {which} that is free, or none at all (such as H100).", hint=hint)

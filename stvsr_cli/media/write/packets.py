@@ -61,7 +61,9 @@ class PacketEncoder:
 
     def _packet(self, coded: av.Packet) -> Packet:
         if coded.pts is None:
-            raise OutputError(f"{self._encoder.codec} gives frames no time.", hint="Use another --codec.")
+            raise OutputError(
+                f"{self._encoder.codec} does not give its frames timestamps.", hint="Use another --codec."
+            )
         origin = self._origin or 0
         pts, dts = coded.pts + origin, (coded.pts if coded.dts is None else coded.dts) + origin
         return Packet(pts, dts, self._durations.pop(pts, coded.duration or 0), coded.is_keyframe, bytes(coded))

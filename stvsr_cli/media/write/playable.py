@@ -101,7 +101,7 @@ def frame_times(path: Path, index: int) -> tuple[tuple[Fraction, ...], Fraction]
         try:
             found = sorted((p.pts, p.duration or 0) for p in container.demux(stream) if p.pts is not None)
         except (av.error.FFmpegError, OSError) as error:
-            raise InputError(f"{path} breaks off: {error}.", hint="Check that it plays.") from error
+            raise InputError(f"{path} ends unexpectedly: {error}.", hint="Check that it plays.") from error
         if not found:
             raise InputError(f"{path} has no frames.", hint="Check that it plays.")
         base, first = stream.time_base or Fraction(1), found[0][0]

@@ -199,7 +199,7 @@ class DLoRAL:
         if detail == self._merged_detail:
             return
         if self._remerge is None:
-            raise UsageError(f"detail={detail} was asked of a network merged at {self._merged_detail}.")
+            raise UsageError(f"detail={detail} was requested of a network merged at {self._merged_detail}.")
         self.unet.load_state_dict(self._remerge(detail), strict=True)
         self._merged_detail = detail
 

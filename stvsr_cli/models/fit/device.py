@@ -61,7 +61,7 @@ def pick_device(name: str) -> torch.device:
         return device
     if device.type == "mps":
         if not torch.backends.mps.is_available():
-            raise DeviceError("no Apple GPU is available.", hint="It takes macOS on Apple silicon; use --device cpu.")
+            raise DeviceError("no Apple GPU is available.", hint="It needs macOS on Apple silicon; use --device cpu.")
         return device
     if device.type != "cuda":
         raise UsageError(f"--device {name!r} is not supported.", hint=DEVICES_HINT)
@@ -87,7 +87,7 @@ def pick_precision(name: str, device: torch.device, half: str = "bf16") -> torch
     if name not in PRECISIONS:
         raise UsageError(f"--precision {name!r} is not known.", hint=f"Use auto, {', '.join(PRECISIONS)}.")
     if name == "fp16" and device.type == "cpu":
-        raise DeviceError("fp16 is not computed on a CPU.", hint="Use --precision bf16 or fp32.")
+        raise DeviceError("fp16 does not run on a CPU.", hint="Use --precision bf16 or fp32.")
     return PRECISIONS[name]
 
 

@@ -43,7 +43,7 @@ def fit_model(model: OneStepModel, fit: Fit, device: torch.device) -> None:
         return
     kind = offload_on(fit, device)
     if kind != fit.offload:
-        logger.warning("--offload %s does nothing on a CPU: its weights are in main memory already", fit.offload)
+        logger.warning("--offload %s has no effect on a CPU, whose weights are in main memory anyway", fit.offload)
     denoiser = model.parts[model.traits.denoiser]
     if fit.quantize != "none":
         logger.info("%d layers quantized to %s", quantize(denoiser, fit.quantize), fit.quantize)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch import nn
+
 from stvsr_cli.models.contract import OneStepModel, PartedModel
 from stvsr_cli.models.fit.offload import resident_bytes
 
@@ -44,7 +46,9 @@ def plan_memory(
         return MemoryPlan(
             weights=resident_bytes(model.parts, offload), window=model.stage_bytes(*size), offloaded=offload != "none"
         )
-    return MemoryPlan(weights={}, window={"window": model.window_bytes(*size)})
+    networks = [value for value in vars(model).values() if isinstance(value, nn.Module)]
+    held = sum(tensor.nbytes for network in networks for tensor in network.state_dict().values())
+    return MemoryPlan(weights={"weights": held}, window={"window": model.window_bytes(*size)})
 
 
 def memory_lines(plan: MemoryPlan, usable: int | None) -> list[str]:

@@ -156,7 +156,7 @@ def test_on_a_cpu_offloading_does_nothing_and_says_so(caplog):
     with caplog.at_level(logging.WARNING):
         fit_model(model, fit, CPU)
     (record,) = caplog.records
-    assert "does nothing on a CPU" in record.message
+    assert "has no effect on a CPU" in record.message
     assert not any(module._forward_pre_hooks for part in model.parts.values() for module in part.modules())
     assert offload_on(fit, CPU) == "none" and offload_on(fit, CUDA) == "model"
 
