@@ -1,13 +1,11 @@
 """What the program says: options that it names exist, models that it names take them, numbers agree with each other."""
 
 import ast
-import io
 import re
 from pathlib import Path
 
 import pytest
 import typer
-from rich.console import Console
 from typer.testing import CliRunner
 
 from stvsr_cli.cli import app, models
@@ -108,7 +106,6 @@ def test_the_models_fit_a_terminal_of_80_columns(monkeypatch):
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80 and len(lines) <= 25
     assert all(name in text for name in MODELS)  # none is shortened
-    assert Console(file=io.StringIO(), width=80).width == 80
 
 
 def test_the_size_of_the_weights_is_said_as_it_is():
