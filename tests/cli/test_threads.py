@@ -70,7 +70,7 @@ def test_the_decoder_gets_its_number_of_threads(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("codec", "given", "name", "wanted"),
     [
-        ("libx265", {}, "x265-params", {"pools=2", "log-level=error"}),
+        ("libx265", {}, "x265-params", {"pools=2", "log-level=none"}),
         ("libx265", {"x265-params": "pools=1:log-level=none"}, "x265-params", {"pools=1", "log-level=none"}),
         ("libsvtav1", {}, "svtav1-params", {"lp=2"}),
         ("libsvtav1", {"svtav1-params": "lp=5:tune=0"}, "svtav1-params", {"lp=5", "tune=0"}),

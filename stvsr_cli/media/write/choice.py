@@ -8,6 +8,8 @@ from pathlib import Path
 
 import av
 
+from stvsr_cli.errors import InputError
+from stvsr_cli.media.read.count import measure
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.write.encode import PALETTE, choose_pix_fmt, encoder_format, encoder_options, find_encoder
 from stvsr_cli.media.write.encoders import assert_opens, hardware_choice
@@ -36,6 +38,11 @@ REAL_TIME = 5
 """Values of `cpu-used` above this are for libvpx's real-time mode only."""
 CONSTANT_RATE = frozenset({".avi"})
 """Suffixes of containers that count frames instead of keeping times."""
+USUAL = (
+    *map(Fraction, (5, 10, 12, 15, 20)), Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001),
+    Fraction(30), Fraction(50), Fraction(60000, 1001), Fraction(60),
+)  # fmt: skip
+"""Frame rates in use."""
 FASTEST_GIF = Fraction(50)
 """Frames per second of GIF, whose times are hundredths; players slow down what is faster."""
 
@@ -104,6 +111,18 @@ def _tell_of_preset(codec: str, preset: str) -> None:
     logger.warning("%s has no presets: %s is left out", codec, preset)
 
 
+def _usual_rate(info: VideoInfo) -> Fraction:
+    """A video's rate; where its container names a multiple that few frames keep to, the next one up that is in use."""
+    if info.average_rate <= USUAL[-1] or not info.path.is_file():
+        return info.average_rate
+    try:
+        found = measure(info.path)
+    except InputError:
+        return info.average_rate
+    real = found.num_frames / found.duration_s if found.duration_s else info.average_rate
+    return info.average_rate if 2 * real > info.average_rate else next(rate for rate in USUAL if rate >= real)
+
+
 def steady_rate(info: VideoInfo, target: Path, factor: int) -> Fraction | None:
     """The constant rate at which input frames are to be taken for an output; None: as they come.
 
@@ -111,7 +130,7 @@ def steady_rate(info: VideoInfo, target: Path, factor: int) -> Fraction | None:
     """
     suffix = target.suffix.lower()
     if suffix in CONSTANT_RATE:
-        return info.average_rate
+        return _usual_rate(info)
     if suffix == ".gif" and info.average_rate * factor > FASTEST_GIF:
         return FASTEST_GIF / factor
     return None

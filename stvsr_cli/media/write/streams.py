@@ -15,7 +15,8 @@ TEXT_CODEC = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "
 """Codec that text subtitles become, by container."""
 
 TRANSPORT_STREAM = frozenset(
-    "aac aac_latm ac3 dts dvb_subtitle dvb_teletext eac3 hdmv_pgs_subtitle mp1 mp2 mp3 opus s302m truehd".split()
+    "aac aac_latm ac3 dca dts dvb_subtitle dvb_teletext dvbsub eac3 libopus mp1 mp1float mp2 mp2float "
+    "mp3 mp3float opus s302m truehd".split()
 )
 """Codecs beside the video that a transport stream holds; FFmpeg does not list them (ETSI EN 300 468, ISO/IEC 13818-1)."""
 ALONE = frozenset({"yuv4mpegpipe", "image2"})
@@ -54,7 +55,7 @@ def plan_streams(info: VideoInfo, container_format: str, supported: frozenset[st
         return []
     if container_format == "mpegts":
         supported |= TRANSPORT_STREAM
-    plans = [_plan(stream, container_format, supported) for stream in info.streams]
+    plans = [_plan(stream, container_format, supported, info.container) for stream in info.streams]
     refused = refusals(info, [plan.index for plan in plans if plan.action == "copy"], container_format)
     known = {stream.index: stream for stream in info.streams}
     plans = [
@@ -90,7 +91,7 @@ def _otherwise(stream: StreamInfo, container: str, reason: str) -> Fate:
     return Fate(stream.index, "drop", f"{container} does not take this {stream.tag or stream.codec} ({reason})")
 
 
-def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Fate:
+def _plan(stream: StreamInfo, container: str, supported: frozenset[str], source: str) -> Fate:
     codec, index = stream.codec, stream.index
     if container in PICTURES_ONLY:
         return Fate(index, "drop", f"{container} holds nothing but pictures")
@@ -104,7 +105,7 @@ def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Fate
     if stream.cover:
         return _plan_cover(stream, container)
     if stream.kind == "audio":
-        if codec in supported and _is_read(codec, container):
+        if codec in supported and _is_read(codec, container, source):
             return Fate(index, "copy")
         return Fate(index, "convert")
     if stream.kind == "subtitle" and codec in TEXT_SUBTITLES and codec not in supported:
@@ -116,11 +117,11 @@ def _plan(stream: StreamInfo, container: str, supported: frozenset[str]) -> Fate
     return Fate(index, "drop", f"{container} cannot hold {codec}")
 
 
-def _is_read(codec: str, container: str) -> bool:
-    """Whether players read some sound in a container that can hold it."""
+def _is_read(codec: str, container: str, source: str) -> bool:
+    """Whether players read some sound in a container that can hold it. source: container that it is copied from."""
     is_plain = codec.startswith("pcm_")
-    if container == "avi":  # where FFmpeg itself loses the times of others
-        return is_plain or codec in AVI_SOUND
+    if container == "avi":  # where FFmpeg loses the times of others, and of AC-3 that comes from another AVI
+        return is_plain or (codec in AVI_SOUND and not (codec == "ac3" and source == "avi"))
     return container != "mp4" or not is_plain
 
 

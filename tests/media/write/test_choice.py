@@ -16,7 +16,7 @@ from stvsr_cli.media.write.encode import encoder_options
 from stvsr_cli.media.write.settings import EncoderConfig
 from tests.clips import BUNNY, ROOT, make_video, pattern
 from tests.media.write.test_mux import copy
-from tests.zoo import see
+from tests.zoo import made, see
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,14 @@ def test_a_variable_rate_is_made_constant_where_nothing_else_can_be_held(
     length = sum(frame.duration for frame in decode(info)) * info.time_base
     assert len(frames) == pytest.approx(float(length) * 25, abs=1)
     assert caplog.text.count("no constant frame rate") == 1
+
+
+def test_a_rate_that_few_frames_keep_to_is_not_taken(tmp_path: Path) -> None:
+    rate = "nullsrc=s=64x48:r=120000/1001:d=2,select='not(mod(n,5))*lt(n,120)+not(mod(n,4))*gte(n,120)'"
+    path = made(
+        tmp_path / "a.mkv", "-f", "lavfi", "-i", rate, "-fps_mode", "vfr", "-c:v", "libx264", "-pix_fmt", "yuv420p"
+    )
+    assert steady_rate(probe(path), Path("o.avi"), 2) == Fraction(30000, 1001)
 
 
 def test_no_encoder_speaks_on_the_terminal(tmp_path: Path) -> None:

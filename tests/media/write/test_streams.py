@@ -43,6 +43,8 @@ def with_sound(path: Path, *options: str, rate: int = 48000, layout: str = "ster
         ("a.mkv", ("-c:a", "pcm_s16le"), 192000, "stereo", ".webm", "libopus of 48000 Hz"),
         ("a.mp4", ("-c:a", "aac"), 48000, "5.1", ".avi", "ac3"),
         ("a.mp4", ("-c:a", "aac"), 44100, "stereo", ".avi", "libmp3lame"),
+        ("a.mkv", ("-c:a", "dca", "-strict", "-2"), 48000, "stereo", ".ts", ""),
+        ("a.avi", ("-c:a", "ac3"), 48000, "stereo", ".avi", "libmp3lame"),
     ],
 )  # fmt: skip
 def test_sound_is_converted_to_what_can_be_had(
