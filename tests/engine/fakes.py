@@ -25,8 +25,10 @@ class Queued(Lanes):
     def _run(self):
         while True:
             work, done = self._work.get()
+            begin = time.perf_counter()
             with torch.inference_mode():
                 work()
+            self.spans.append((begin, time.perf_counter()))
             done.set()
 
     def _add(self, work):
@@ -36,9 +38,7 @@ class Queued(Lanes):
         return done
 
     def _compute(self):
-        begin = time.perf_counter()
         time.sleep(self._seconds)
-        self.spans.append((begin, time.perf_counter()))
 
     @contextmanager
     def timed(self):

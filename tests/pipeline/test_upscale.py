@@ -139,7 +139,7 @@ def test_sizes_beyond_all_bounds_are_refused(tmp_path, changes):
     "changes",
     [
         {"fps_factor": 3},
-        {"scale": Fraction(5)},
+        {"scale": Fraction(17)},
         {"scale": Fraction(2), "width": 100},
         {"cuts": "maybe"},
         {"detail": 1.5},
@@ -171,8 +171,9 @@ def test_options_of_other_models_are_refused(tmp_path, changes):
 )
 def test_what_an_encoder_does_not_use_is_refused_before_the_model_is_loaded(tmp_path, encoder, said):
     source = make_video(tmp_path / "in.mp4", moving(2))
+    job = job_of(source, tmp_path / "out.mkv", encoder=encoder)
     with pytest.raises((UsageError, OutputError), match=said):
-        upscale(job_of(source, tmp_path / "out.mkv", model="no such model", encoder=encoder))
+        upscale(job, loaded=lambda: pytest.fail("the model was loaded"))
     assert not (tmp_path / "out.mkv").exists()
 
 
@@ -235,7 +236,8 @@ def test_threads_end_and_progress_counts_up(tmp_path):
 
 
 def test_decoding_stays_only_a_little_ahead(tmp_path, monkeypatch):
-    from stvsr_cli.engine import local as run
+    from stvsr_cli.engine.local import AHEAD
+    from stvsr_cli.pipeline import sources as run
 
     read = 0
 
@@ -253,7 +255,7 @@ def test_decoding_stays_only_a_little_ahead(tmp_path, monkeypatch):
         job_of(source, tmp_path / "out.mp4", fps_factor=1, window=4),
         progress=lambda p: ahead.append(read - p.done) if p.phase == "upscale" else None,
     )
-    assert len(ahead) == 120 and max(ahead) <= 4 + 1 + run.AHEAD + 4
+    assert len(ahead) == 120 and max(ahead) <= 4 + 1 + AHEAD + 4
 
 
 def test_bad_paths_are_found_before_the_model_is_loaded(tmp_path):

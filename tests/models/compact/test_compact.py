@@ -13,8 +13,9 @@ from stvsr_cli.models.compact.expert import DetailedNetwork, adapted_names
 from stvsr_cli.models.compact.motion import neighbour_motion
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.pixels import ROWS_AT_ONCE, PixelHead, enlarged_bilinearly, local_mean
-from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between, interleave
+from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between
 from stvsr_cli.models.layers.flow import correlation
+from stvsr_cli.models.layers.insertion import interleave
 
 
 @pytest.fixture(scope="module")
