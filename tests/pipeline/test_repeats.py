@@ -1,12 +1,15 @@
 """--repeats smooth: even motion in the same frames at the same times."""
 
 import logging
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stvsr_cli import Job, upscale
+from stvsr_cli.errors import Interrupted
 from stvsr_cli.media.write.settings import EncoderConfig
 from tests.clips import make_video, pattern, read_frames
 
@@ -64,3 +67,20 @@ def test_nothing_moves_across_a_cut(tmp_path: Path) -> None:
     kept, smooth = made(clip, "keep"), made(clip, "smooth")
     assert np.abs(kept[0][5].astype(int) - smooth[0][5]).mean() < 1
     assert np.abs(kept[0][3].astype(int) - smooth[0][3]).mean() > 1
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same(tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "twos.mp4", [pattern(2 * (i // 2), 96, 64, 2) for i in range(40)])
+    job = Job(
+        input=clip, output=tmp_path / "whole.mkv", model="linear", scale=1, repeats="smooth", segment_frames=12,
+        encoder=EncoderConfig(codec="ffv1"),
+    )  # fmt: skip
+    upscale(job)
+    stop = threading.Event()
+    parts = replace(job, output=tmp_path / "parts.mkv")
+    with pytest.raises(Interrupted):
+        upscale(parts, stop=stop, progress=lambda progress: stop.set() if progress.done > 30 else None)
+    upscale(parts)
+    whole, again = read_frames(job.output), read_frames(parts.output)
+    assert whole[1:] == again[1:]
+    assert all((a == b).all() for a, b in zip(whole[0], again[0], strict=True))
