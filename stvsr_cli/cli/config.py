@@ -26,18 +26,26 @@ class Setting:
     file: Path
 
 
-def user_file() -> Path:
-    """The user's own file."""
-    home = Path.home()
+def user_file() -> Path | None:
+    """The user's own file; None for a user without a home."""
+    if "XDG_CONFIG_HOME" in os.environ and sys.platform != "win32":
+        return Path(os.environ["XDG_CONFIG_HOME"]) / "stvsr" / NAME
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
     if sys.platform == "win32":
         return Path(os.environ.get("APPDATA", home / "AppData" / "Roaming")) / "stvsr" / NAME
-    return Path(os.environ.get("XDG_CONFIG_HOME", home / ".config")) / "stvsr" / NAME
+    return home / ".config" / "stvsr" / NAME
 
 
 def project_file(folder: Path | None = None) -> Path | None:
     """The nearest file in a folder or those above it, or None."""
-    here = (folder or Path.cwd()).absolute()
-    return next((path for above in (here, *here.parents) if (path := above / NAME).is_file()), None)
+    try:
+        here = (folder or Path.cwd()).absolute()
+        return next((path for above in (here, *here.parents) if (path := above / NAME).is_file()), None)
+    except OSError:  # this folder has gone, or one above it may not be looked into
+        return None
 
 
 def files(named: Path | None) -> list[Path]:
@@ -47,7 +55,7 @@ def files(named: Path | None) -> list[Path]:
             raise UsageError(f"--config {named}: there is no such file.")
         return [named]
     project = project_file()
-    found = [user_file(), *([project] if project is not None else [])]
+    found = [path for path in (user_file(), project) if path is not None]
     return [path for path in dict.fromkeys(found) if path.is_file()]
 
 
