@@ -22,6 +22,7 @@ from stvsr_cli.train.losses import (
     evenness_error,
     grid_error,
     log_error,
+    mesh_error,
     off_grid,
 )
 from stvsr_cli.train.motion import motion_losses
@@ -95,6 +96,7 @@ def decoder_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module 
     losses = _fidelity(output, batch.high) | _over_time(output, batch.high)
     frames, target = output.flatten(0, 1), batch.high.flatten(0, 1)
     losses["even"] = evenness_error(output, batch.high)
+    losses["mesh"] = mesh_error(output, network.config.scale)
     losses["grid"] = grid_error(frames, target)
     if isinstance(network, CriticisedNetwork):
         losses |= critic_losses(network.critic, *off_grid(output, batch.high))
@@ -104,20 +106,23 @@ def decoder_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module 
 def pixels_losses(network: DetailedNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
     """The end of the decoder, which makes each frame by itself, without the detail expert (`plain_`) and with it.
 
-    What comes before is computed once for each, without a gradient. Where a teacher has seen the middle keyframe, the
-    expert also learns from its picture.
+    What comes before is computed once for each, without a gradient; where only the expert is trained (`trains`), the
+    first is left out. Where a teacher has seen the middle keyframe, the expert also learns from its picture.
     """
-    video = batch.low if batch.whole is None else batch.whole
+    video, high, losses = batch.low if batch.whole is None else batch.whole, batch.high, {}
     with torch.no_grad():
         init = network.initialise(batch.low, batch.fps_factor)
-        plain = network.carried(init, video)
-        detailed = network.with_expert(lambda whole: whole.carried(init, video))
-    frames, high = init.frames.flatten(0, 1), batch.high
-    output = network.decoder.pixels(frames, plain).unflatten(0, high.shape[:2])
-    losses = {"plain_fidelity": log_error(output - high), "plain_even": evenness_error(output, high)}
-    output = network.with_expert(lambda whole: whole.decoder.pixels(frames, detailed)).unflatten(0, high.shape[:2])
+        carried = network.with_expert(lambda whole: whole.carried(init, video))
+    frames = init.frames.flatten(0, 1)
+    if network.decoder.leave.weight.requires_grad:
+        with torch.no_grad():
+            plain = network.carried(init, video)
+        output = network.decoder.pixels(frames, plain).unflatten(0, high.shape[:2])
+        losses = {"plain_fidelity": log_error(output - high), "plain_even": evenness_error(output, high)}
+    output = network.with_expert(lambda whole: whole.decoder.pixels(frames, carried)).unflatten(0, high.shape[:2])
     losses |= _fidelity(output, high) | _over_time(output, high) | _perceptual(perceptual, output, high)
     losses["even"] = evenness_error(output, high)
+    losses["mesh"] = mesh_error(output, network.config.scale)
     losses["grid"] = grid_error(output.flatten(0, 1), high.flatten(0, 1))
     if batch.taught is not None:
         seen = output[:, batch.fps_factor * (batch.low.shape[1] // 2)]  # [B, 3, H, W]

@@ -16,12 +16,17 @@ __all__ = [
     "grid_error",
     "log_error",
     "luma",
+    "mesh_error",
     "off_grid",
     "psnr",
 ]
 
 PERIOD_PX = 8
 """Pixels after which a network's output grid, and the strides of what looks at it, repeat."""
+
+
+MESH_PX, MESH_FLOOR = 32, 0.1
+"""Side of the squares in which `mesh_error` looks, and the energy of fine detail, in square code values, below which it hardly counts."""
 
 
 def charbonnier(a: Tensor, b: Tensor, epsilon: float = 1e-3) -> Tensor:
@@ -65,6 +70,19 @@ def evenness_error(output: Tensor, target: Tensor) -> Tensor:
         inside = (..., slice(PERIOD_PX, -PERIOD_PX), slice(PERIOD_PX, -PERIOD_PX))  # blurring reaches over the edges
         cells = (energy / (1 + around))[inside].unflatten(-2, (-1, PERIOD_PX)).unflatten(-1, (-1, PERIOD_PX))
         return (cells.mean((1, 2, 4)) + 1e-2).sqrt().flatten(1).std(1).mean()
+
+
+def mesh_error(output: Tensor, scale: int) -> Tensor:
+    """Share of fine detail that repeats from input pixel to input pixel within 32 x 32 pixels: lines of the input's grid.
+
+    output: [B, T, 3, H, W] in [0, 1]. What repeats nowhere has scale^2 / 32^2.
+    """
+    with torch.autocast(output.device.type, enabled=False):
+        fine = _fine(output)[..., scale:-scale, scale:-scale]
+        windows = fine.unfold(-2, MESH_PX, MESH_PX // 2).unfold(-2, MESH_PX, MESH_PX // 2).flatten(0, 3)  # [N, 32, 32]
+        repeated = windows.unflatten(-2, (-1, scale)).unflatten(-1, (-1, scale)).mean((1, 3))  # [N, scale, scale]
+        energy = windows.square().mean((1, 2)).detach()  # a mesh is not to be drowned in noise
+        return (repeated.square().mean((1, 2)) / (energy + MESH_FLOOR)).mean()
 
 
 def _fine(frames: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
     python -m tests.benchmark.crops face=CLIP:X,Y text=CLIP:X,Y:FRAME dark=CLIP:X,Y:FRAME:0.15 --out crops.jpg
 
 X and Y are the corner of the crop in the clip's own pixels, FRAME (default 5) is counted in its own frames: even ones
-are there in the input, odd ones are invented. The last figure darkens the clip by that factor first. The input is the
-clip reduced four times and to half the rate, blurred, noisy and coded at crf 30, or with --track clean only reduced and
+are there in the input, odd ones are invented. The last figure darkens the clip by that factor first. --details names
+the strengths shown beside the default, as 0,0.5,0.7,1; --zoom 3 shows each pixel as 3 x 3. The input is the clip reduced four times and to half the rate, blurred, noisy and coded at crf 30, or with --track clean only reduced and
 lightly coded.
 """
 
@@ -74,7 +74,7 @@ def peer(low, rate, box, frame, name, folder):
     return shown[y : y + box[1] - box[0], x : x + box[3] - box[2]]
 
 
-def row(shown, side, track_name, folder):
+def row(shown, side, track_name, details, folder):
     """Pictures of a subject by what made them."""
     frames, rate = read(shown.clip)
     frames = frames[:NUM_FRAMES, : frames.shape[1] // 8 * 8, : frames.shape[2] // 8 * 8]
@@ -88,7 +88,8 @@ def row(shown, side, track_name, folder):
     pictures = {"input" if shown.frame % 2 == 0 else "input before": cv2.resize(small, (side, side), interpolation=0)}
     for name in REAL_ESRGAN:
         pictures[name] = peer(low, low_rate, box, shown.frame, name, folder)
-    pictures["ours, detail 0"] = commanded(low, low_rate, folder, ("--detail", "0"))[shown.frame][crop]
+    for detail in details:
+        pictures[f"ours, detail {detail}"] = commanded(low, low_rate, folder, ("--detail", detail))[shown.frame][crop]
     pictures["ours"] = commanded(low, low_rate, folder, ())[shown.frame][crop]
     pictures["original"] = frames[shown.frame][crop]
     if shown.brightness < 1:  # shown brighter, all alike
@@ -108,12 +109,17 @@ def main():
     parser.add_argument("subjects", nargs="+", type=subject, metavar="NAME=CLIP:X,Y[:FRAME[:BRIGHTNESS]]")
     parser.add_argument("--track", choices=TRACKS, default="real")
     parser.add_argument("--side", type=int, default=160)
+    parser.add_argument("--details", default="0", help="strengths shown beside the default, with commas between")
+    parser.add_argument("--zoom", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for shown in arguments.subjects:
-            pictures = row(shown, arguments.side, arguments.track, Path(folder))
+            pictures = row(shown, arguments.side, arguments.track, arguments.details.split(","), Path(folder))
+            pictures = {
+                k: np.kron(v, np.ones((arguments.zoom, arguments.zoom, 1), np.uint8)) for k, v in pictures.items()
+            }
             rows.append(np.concatenate([labelled(p, f"{shown.name}: {k}") for k, p in pictures.items()], 1))
     cv2.imwrite(str(arguments.out), np.concatenate(rows)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 

@@ -14,7 +14,7 @@ from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.train import run
 from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.critic import Critic, critic_losses
-from stvsr_cli.train.losses import PERIOD_PX, evenness_error, grid_error, off_grid
+from stvsr_cli.train.losses import PERIOD_PX, evenness_error, grid_error, mesh_error, off_grid
 from stvsr_cli.train.motion import warped_change
 from stvsr_cli.train.samples import Batch
 from tests.train.test_train import cache, sources
@@ -192,6 +192,21 @@ def test_evenness_sees_a_weave_of_the_input_pixels_and_no_noise_nor_blur() -> No
         assert float(error.detach()) > 0.2
     (slope,) = torch.autograd.grad(error, woven)
     assert float((slope * (woven.detach() - target)).sum()) > 0  # less weave, less error
+
+
+def test_a_mesh_is_what_repeats_from_input_pixel_to_input_pixel_here_and_there() -> None:
+    random = torch.Generator().manual_seed(0)
+    noise = 0.5 + 0.02 * torch.randn(2, 3, 1, 72, 72, generator=random).expand(-1, -1, 3, -1, -1)
+    lines = torch.zeros(72, 72)
+    lines[1::4] = 0.02
+    lines[:, 36:] *= -1  # not the same everywhere
+    assert float(mesh_error(noise, 4)) == pytest.approx(4**2 / 32**2, rel=0.2)
+    assert float(mesh_error(noise + lines, 4)) > 0.1
+    assert float(mesh_error(torch.full_like(noise, 0.5), 4)) < 1e-6
+    slanted = 0.5 + 0.2 * torch.sin(0.9 * torch.arange(72.0)[:, None] + 0.7 * torch.arange(72.0)).expand(
+        1, 1, 3, -1, -1
+    )
+    assert float(mesh_error(slanted, 4)) < 0.02
 
 
 def test_a_pattern_of_the_grid_is_told_from_what_does_not_repeat() -> None:

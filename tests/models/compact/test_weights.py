@@ -15,6 +15,8 @@ from stvsr_cli.media.read.probe import probe
 from stvsr_cli.models.compact import CompactModel, load
 from stvsr_cli.models.contract import Request
 from stvsr_cli.models.step import run_window
+from stvsr_cli.quality.measures import luma
+from stvsr_cli.quality.weave import Weave
 from stvsr_cli.weights.places import find_weights, verify
 from tests.clips import BUNNY
 
@@ -78,6 +80,17 @@ def test_no_pattern_of_the_outputs_grid_in_the_dark(model: CompactModel, clip: T
         pattern = float(cells.mean((0, 1, 3)).std())
         logging.getLogger(__name__).info("detail %.0f: %.3f code values", detail, pattern)
         assert pattern < 0.25
+
+
+@pytest.mark.parametrize("detail", [0.0, None, 1.0])
+def test_no_weave_of_the_inputs_pixels(model: CompactModel, whole: Tensor, detail: float | None) -> None:
+    strength = model.traits.detail if detail is None else detail
+    for low in (functional.avg_pool2d(whole[::2, :, :176], 4), whole[:3]):  # soft output, and sharp
+        weave = Weave()
+        for frame in run_window(model, low[None], Request(detail=strength))[0]:
+            weave.add(luma(frame[None])[0, 0])
+        logging.getLogger(__name__).info("detail %.1f: %.3f code values", strength, weave.value)
+        assert weave.value is not None and weave.value < 0.2  # where the eye begins to see it
 
 
 def test_no_mesh_builds_up_in_a_long_window(whole: Tensor) -> None:
