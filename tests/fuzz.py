@@ -145,7 +145,7 @@ def _upscale(source: Path, target: Path, log: Path, bounds: Bounds) -> None:
         number = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(number, 1)
         os.dup2(number, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_DATA, (4 * bounds.num_bytes, 4 * bounds.num_bytes))
         sys.argv = ["stvsr", "upscale", str(source), str(target), *OPTIONS]

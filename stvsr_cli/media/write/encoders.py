@@ -39,6 +39,7 @@ def assert_opens(codec: str, options: dict[str, str], pix_fmt: str, size: tuple[
     """
     is_card = codec in INSTEAD
     width, height = size if is_card else (min(side, least) for side, least in zip(size, TRIAL_PX, strict=True))
+    width, height = (side + side % 2 for side in (width, height))  # as all outputs are
     _assert_opens(codec, tuple(options.items()), pix_fmt, width, height, rate)
 
 
