@@ -1,5 +1,6 @@
 """Sound that an output does not take, encoded anew: in a rate and layout that the encoder can do, in step throughout."""
 
+import errno
 import logging
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +24,8 @@ CODECS = {"webm": ("libopus",), "avi": ("libmp3lame", "ac3")}
 DEFAULT_CODECS = ("aac",)
 BIT_RATE_PER_CHANNEL = 96000
 DEFAULT_FRAME_SIZE = 1024
+LONGEST_GAP_S = 7200
+"""Longer silence in the middle of sound is a damaged time."""
 JITTER_S = Fraction(1, 50)
 """By how much stamps may differ from the samples counted before sound is cut or silence put in."""
 
@@ -100,19 +103,35 @@ class Encoder:
         """Samples to leave out of what comes next."""
 
     def put(self, frame: av.AudioFrame, time: Fraction | None) -> list[av.Packet]:
-        """Take a frame that begins at a time, in seconds of the output; None: where the last one ended."""
+        """Take a frame that begins at a time, in seconds of the output; None: where the last one ended.
+
+        Raises InvalidDataError for one that leaves a gap as only damage does.
+        """
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        packets: list[av.Packet] = []
         if kind != self._kind:
             if self._resampler is not None:
                 self._add(self._resampler.resample(None))
             self._resampler = av.AudioResampler("flt", self._choice.layout, self._choice.rate)
             self._kind = kind
         if time is not None:
+            packets = self._silence_before(round(time * self._choice.rate))
             self._align(round(time * self._choice.rate), frame)
         if frame.samples:
             frame.pts = None
             self._add(cast(av.AudioResampler, self._resampler).resample(frame))
-        return self._encode(whole=False)
+        return packets + self._encode(whole=False)
+
+    def _silence_before(self, begin: int) -> list[av.Packet]:
+        """Encode the whole seconds of silence before a frame that comes late; what remains is put by `_align`."""
+        packets: list[av.Packet] = []
+        rate = self._choice.rate
+        if begin - self._done - self._held.shape[1] > LONGEST_GAP_S * rate:
+            raise av.error.InvalidDataError(errno.EILSEQ, f"a gap of more than {LONGEST_GAP_S // 60} minutes")
+        while begin - self._done - self._held.shape[1] > 2 * rate:
+            self._held = np.concatenate([self._held, np.zeros((self._held.shape[0], rate), np.float32)], 1)
+            packets += self._encode(whole=False)
+        return packets
 
     def _align(self, begin: int, frame: av.AudioFrame) -> None:
         """Put silence before a frame that comes late, and mark what comes early to be left out."""
