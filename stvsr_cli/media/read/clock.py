@@ -20,6 +20,7 @@ import av.error
 
 from stvsr_cli.media.pyav import exact
 from stvsr_cli.media.read.opening import open_input
+from stvsr_cli.runtime import watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ AHEAD_S = Fraction(10)
 """A step ahead by more, of everything at once, is a jump of the clock; a shorter one is a gap."""
 CUT = -(1 << 62)
 """Stamp of a packet that comes a second time: what it decodes to is not shown."""
+AT_ONCE = 10000
+"""Packets that are read between two signs of life."""
 DEFAULT_BASE = Fraction(1, 90000)
 MOST_STEPS = 64
 """Different steps between frames that are counted, to know the usual one."""
@@ -214,7 +217,10 @@ def _scanned(path: Path, video: int, size: int, modified_ns: int) -> Clock:
     count = 0
     with open_input(path) as container:
         try:
-            for packet in container.demux():
+            for number, packet in enumerate(container.demux()):
+                if number % AT_ONCE == 0:
+                    with watchdog.busy("read"):  # a long file is no stall
+                        logger.debug("%s: %d packets", path, number)
                 time = packet.dts if packet.dts is not None else packet.pts
                 if time is None:
                     continue
