@@ -103,10 +103,10 @@ def refusing(monkeypatch, *lines, but=()):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("Cannot load libcuda.so.1", "finds no NVIDIA driver or card"),
+        ("Cannot load libcuda.so.1", "found no NVIDIA driver or card"),
         (
             "cuInit(0) failed -> CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected",
-            "finds no NVIDIA driver or card",
+            "found no NVIDIA driver or card",
         ),
         ("Driver does not support the required nvenc API version. Required: 13.0 Found: 12.1", "newer NVIDIA driver"),
         ("OpenEncodeSessionEx failed: unsupported device (2): (no details)", "this card has no video encoder"),
