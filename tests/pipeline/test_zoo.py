@@ -39,6 +39,7 @@ PLAIN = {
     "two frames": ("a.mp4", source(count=2), FAST, "128x96"),
     "three frames": ("a.mp4", source(count=3), FAST, "128x96"),
     "16x16": ("a.mp4", source(size="16x16", count=3), FAST, "32x32"),
+    "HD": ("a.mp4", source(size="1920x1080", count=1), FAST, "3840x2160"),
     "4K": ("a.mp4", source(size="3840x2160", count=1), FAST, "7680x4320"),
     "odd size": ("a.mkv", source(size="35x27", count=3), FFV1, "70x54"),
     "29.97": ("a.mp4", source(rate="30000/1001"), FAST, "59.94 fps"),
@@ -68,7 +69,7 @@ PLAIN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow) if k == "4K" else k for k in PLAIN])
 def test_frames_times_and_tags(tmp_path: Path, kind: str) -> None:
     name, begin, rest, words = PLAIN[kind]
     path = made(tmp_path / name, *begin, *rest)
