@@ -208,3 +208,16 @@ def test_all_eight_orientations(tmp_path: Path, turn: int, flip: tuple[str, ...]
     after = run(path, tmp_path / f"o.{target}")
     assert corners(tmp_path / f"o.{target}") == pytest.approx(corners(path), abs=4)
     assert "128x96" in after.text  # the frames themselves stay as they were
+
+
+@pytest.mark.parametrize("container", ["mkv", "ts", "mov", "flv", "avi"])
+def test_what_is_made_goes_through_other_containers_and_back(tmp_path: Path, container: str) -> None:
+    tone = ("-f", "lavfi", "-i", "sine=r=48000:d=1.6", "-c:a", "aac")
+    path = made(tmp_path / "a.mp4", *source(count=40), *tone, "-c:v", "libx264", "-bf", "3", "-pix_fmt", "yuv420p")
+    first = run(path, tmp_path / "b.mp4")
+    passed = made(tmp_path / f"c.{container}", "-i", tmp_path / "b.mp4", "-c", "copy")
+    after = run(passed, tmp_path / "d.mkv")
+    assert (len(first.times), len(after.times)) == (80, 160)
+    steps = [b - a for a, b in zip(after.times[:-1], after.times[1:], strict=True)]
+    assert steps == pytest.approx([0.01] * 159, abs=0.0011)
+    assert after.kinds("Audio") == 1

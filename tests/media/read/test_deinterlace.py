@@ -59,7 +59,7 @@ def test_whole_frames_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFi
     marked = filtered(moving(tmp_path / "w.mkv"), tmp_path / "m.mkv", "setfield=tff", *X264, "-x264-params", "tff=1")
     assert probe(marked).interlaced
     assert with_fields(probe(marked)).fields is None
-    assert "its pictures are whole" in caplog.text
+    assert "its frames are progressive" in caplog.text
 
 
 def test_off_and_on_have_the_last_word(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_pulldown_is_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     source = filtered(moving(tmp_path / "w.mkv", 24, 72), tmp_path / "t.mkv", "telecine")
     info = with_fields(probe(source))
     assert look(info).is_telecine
-    assert "3:2 pulldown in its pictures, which is not undone" in caplog.text
+    assert "3:2 pulldown in its pictures, which is kept" in caplog.text
     assert len(caplog.records) == 1
     assert len(list(decode(info))) == 90
 
