@@ -52,7 +52,7 @@ def test_threads_bound_the_decoder_the_model_and_the_encoder(tmp_path):
 
 
 def test_the_decoder_gets_its_number_of_threads(tmp_path, monkeypatch):
-    from stvsr_cli.engine import local as run
+    from stvsr_cli.pipeline import sources as run
 
     seen = []
     decode = run.decode

@@ -35,15 +35,15 @@ def slow(*args):
 LinearModel.decode = slow
 """
 IN_ENCODER = """
-from stvsr_cli.media.write import packets
-to_av, calls = packets.to_av, 0
+from stvsr_cli.media.write import encode
+to_av, calls = encode.to_av, 0
 def slow(*args):
     global calls
     calls += 1
     if calls > 30:
         time.sleep(100)
     return to_av(*args)
-packets.to_av = slow
+encode.to_av = slow
 """
 SETTINGS = ["--model", "linear", "--preset", "ultrafast", "--segment-frames", "12", "--window", "3", "--progress",
             "none"]  # fmt: skip
