@@ -4,8 +4,8 @@
     python -m tests.benchmark.scaling --pairs 3            # two workers of one core against one, on this machine
 
 Measured, as processor time of one core, are the scan that finds the pieces, what is done for each piece that comes back
-(checking it, putting it on disk to stay, the journal), joining, and what each file of a batch takes. `--fps` is what one GPU makes, in output frames a second. The calculation gives the longest piece to whoever is
-free, as the pool does.
+(checking it, putting it on disk to stay, the journal), joining, and what each file of a batch takes. `--fps` is what
+one GPU makes, in output frames a second. The calculation gives the longest piece to whoever is free, as the pool does.
 """
 
 import argparse

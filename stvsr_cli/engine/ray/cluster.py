@@ -67,7 +67,7 @@ def workers_of(config: RayConfig, job: Job, tools: Tools) -> Iterator[Pool]:
     with ExitStack() as stack:
         if is_ours:
             stack.enter_context(redirect_stdout(_Quiet(sys.stdout)))
-            stack.callback(ray.shutdown)
+            stack.callback(_shut_down, ray)
             _connect(ray, config, job)
         options, count, threads = _room(ray.cluster_resources(), config, job)
         make = ray.remote(**options, max_restarts=-1, scheduling_strategy="SPREAD", concurrency_groups={"tell": 1})(
@@ -76,6 +76,18 @@ def workers_of(config: RayConfig, job: Job, tools: Tools) -> Iterator[Pool]:
         logger.info("%d workers with %s", count, ", ".join(f"{key} {value:g}" for key, value in options.items()))
         with Pool([make.remote(tools, job, threads) for _ in range(count)], stall_s=job.stall_timeout_s) as pool:
             yield pool
+
+
+def _shut_down(ray: Any) -> None:
+    """Leave the cluster, or end it if it was started here; a signal that comes meanwhile would only replace the reason."""
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.shutdown()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class _Quiet(io.TextIOBase):

@@ -116,7 +116,8 @@ def test_a_batch_with_a_broken_file(crew, clip, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_program_goes_on(cluster, crew, clip, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_program_that_was_ended_goes_on(cluster, crew, clip, tmp_path, number):
     target = tmp_path / "out.mp4"
     command = [sys.executable, "-m", "stvsr_cli", "upscale", str(clip), str(target), "--model", "linear", "--preset",
                "ultrafast", "--segment-frames", "8", "--window", "3", "--threads", "1", "--engine", "ray",
@@ -127,8 +128,10 @@ def test_a_killed_program_goes_on(cluster, crew, clip, tmp_path):
     until = time.monotonic() + 60
     while len(list(folder.glob("??????.segment"))) < 4 and time.monotonic() < until and process.poll() is None:
         time.sleep(0.02)
-    process.kill()
-    process.communicate()
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == (130 if number == signal.SIGINT else -number), said
+    assert number == signal.SIGKILL or "are kept in" in said
     kept = len(list(folder.glob("??????.segment")))
     assert 0 < kept < 40 and not target.exists()
     done = subprocess.run(begun, capture_output=True, text=True, cwd=ROOT, check=False)
