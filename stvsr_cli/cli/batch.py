@@ -141,6 +141,7 @@ def upscale_batch(
                 crew = stack.enter_context(distributed.workers(cluster, job))
             entries = run_batch(items, job, config, progress=show, stop=stop.asked, last_resort=give_up, crew=crew)
     except Stopped as error:
+        stop.is_ending = True
         display.close()
         _show(error.entries, quiet=quiet, kind=kind)
         raise

@@ -33,6 +33,9 @@ class Stop:
         self.finishes = False
         """Whether what runs finishes its output from what it has, and is given any time for that."""
 
+        self.is_ending = False
+        """Whether the run has ended and what came of it is being said, which nothing is to cut short."""
+
     def hears(self, number: int) -> bool:
         """Whether a signal is a wish to end at a good place, and not at once."""
         return self.armed and not self.asked.is_set() and (self.finishes or number == signal.SIGINT)
@@ -88,7 +91,7 @@ def _signals(wish: Stop | None) -> Iterator[None]:
     timers: list[threading.Timer] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+        if asked.is_set() or (wish is not None and wish.is_ending):
             return
         if wish is not None and wish.hears(number):
             wish.asked.set()

@@ -21,8 +21,12 @@ MOST_SHOWN = 8
 """Workers whose speeds are shown one by one."""
 PLAIN_EVERY_S = 30.0
 """A log gets a line at most this often, and none of a job that is done sooner."""
-BESIDE_NAME = 60
+BESIDE_NAME = 62
 """Columns of the bar's line that are not the name and the phase."""
+
+
+ROOM = 4
+"""Columns that the bar leaves free at the end of its line."""
 
 
 class Display(Protocol):
@@ -119,18 +123,27 @@ class Rich:
         self._bar: Bar | None = None
 
     def _begun(self) -> "Bar":
+        from rich.constrain import Constrain
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
         from rich.table import Column
 
-        bar = Bar(
+        console = self._console
+
+        class Narrow(Bar):
+            """A bar that leaves room for the ^C that a terminal writes behind it, which would begin another line."""
+
+            def get_renderables(self) -> "Iterator[Constrain]":  # type: ignore[override]
+                yield Constrain(self.make_tasks_table(self.tasks), max(20, console.width - ROOM))
+
+        bar = Narrow(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4)),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}", table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
-            console=self._console,
+            console=console,
             transient=True,
             expand=True,
         )
@@ -159,7 +172,7 @@ class Rich:
         """A line above the bar; an error takes the bar's place."""
         if level in ("error", "critical"):
             self.close()
-        self._console.print(_prefixed(level, line), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(_prefixed(level, line), markup=False, highlight=False)
 
     def close(self) -> None:
         """Take the bar away; what is shown next begins another."""

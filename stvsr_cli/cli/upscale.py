@@ -192,7 +192,7 @@ def _print_plan(job: Job) -> None:
 
 
 def _upscale(job: Job, display: Display, stop: Stop, cluster: "RayConfig | None", *, quiet: bool) -> None:
-    from stvsr_cli.media.pipes import PipeClosed, is_pipe
+    from stvsr_cli.media.pipes import PIPE, PipeClosed, is_pipe
     from stvsr_cli.pipeline.upscale import keeps_journal
     from stvsr_cli.pipeline.upscale import upscale as run
 
@@ -214,7 +214,7 @@ def _upscale(job: Job, display: Display, stop: Stop, cluster: "RayConfig | None"
         logger.info("the reader of the output has gone, so nothing more is needed")
         return
     display.close()
-    if not quiet:
+    if not quiet and job.output != PIPE:
         display.say("info", done_line(job.output, report))
     logger.info(
         "%d -> %d frames in %d shots; %.1f s in the model, peak memory %.2f GiB",

@@ -230,6 +230,8 @@ class Journal:
             self._lock.__exit__(None, None, None)
         if kind is None or ruined or not self.finished:
             return
+        if isinstance(error, Interrupted):  # which says so itself
+            return
         if kind is KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {self.frames_out} finished frames are kept in {self.folder}.",
