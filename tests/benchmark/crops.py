@@ -62,7 +62,8 @@ def peer(low, rate, box, frame, name, folder):
     """The crop that a peer makes of a frame; it sees only the surroundings of the crop."""
     y0, y1, x0, x1 = (side // SCALE for side in box)
     top, left = max(0, y0 - MARGIN), max(0, x0 - MARGIN)
-    keys = slice(max(0, frame // 2 - 1), frame // 2 + 3)
+    first, last = (frame // 2, frame // 2 + 1) if frame % 2 == 0 else (max(0, frame // 2 - 1), frame // 2 + 3)
+    keys = slice(first, last)
     large = enlarge(low[keys, top : y1 + MARGIN, left : x1 + MARGIN], name)
     if frame % 2 == 0:
         shown = large[frame // 2 - keys.start]
