@@ -153,7 +153,7 @@ def test_a_run_gives_way_when_the_cards_memory_runs_out(caplog):
             assert len(made_by(run)) == 80
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert caplog.messages and all("out of memory: going on with" in message for message in caplog.messages)
+    assert caplog.messages and all("out of memory: continuing with" in message for message in caplog.messages)
 
 
 def job_for(device, **changes):

@@ -76,7 +76,7 @@ def test_then_the_window_is_halved(model, monkeypatch, caplog):
     small = Small(model, monkeypatch, most_frames=2)
     with caplog.at_level(logging.WARNING, "stvsr_cli"):
         output, runner = upscaled(model, frames)
-    assert [record.message for record in caplog.records] == ["out of memory: going on with 2 frames a call"]
+    assert [record.message for record in caplog.records] == ["out of memory: continuing with 2 frames a call"]
     assert small.failures == 1 and runner.longest == 2 and output.shape == (9, 3, 64, 64)
     assert torch.equal(output, upscaled(model, frames, longest=2)[0])
 

@@ -45,7 +45,7 @@ def made(source, target, **changes):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 @pytest.mark.parametrize("source", ["in", "in/%03d.png"])
@@ -109,7 +109,9 @@ def test_several_pictures_are_a_batch_of_single_ones(tmp_path):
     assert names(tmp_path / "out") == ["a.png", "c.jpg"] and read(tmp_path / "out" / "c.jpg").shape == (64, 64, 3)
     before = (tmp_path / "out" / "a.png").stat().st_mtime_ns
     (tmp_path / "out" / "b.png").write_bytes(b"half a picture")
-    assert run(f"{tmp_path}/*.png", tmp_path / "out", "--skip-existing") == 0
+    assert run(f"{tmp_path}/*.png", tmp_path / "out", "--skip-existing") == 7  # it may be somebody else's
+    assert (tmp_path / "out" / "b.png").read_bytes() == b"half a picture"
+    assert run(f"{tmp_path}/*.png", tmp_path / "out", "--skip-existing", "--overwrite") == 0
     assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == before
     assert read(tmp_path / "out" / "b.png").shape == (64, 64, 3)
 

@@ -1,6 +1,7 @@
 """Numbered pictures go on where an earlier run ended, and nothing of anybody else is replaced."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,9 +61,11 @@ def test_pictures_from_pictures(source, tmp_path):
     with pytest.raises(RuntimeError):
         pictures(tmp_path / "small", tmp_path / "out", format=None, model=Failing(at=14))
     assert kept(tmp_path / "out") > 0
-    (tmp_path / "small" / "000003.png").touch()
+    third = (tmp_path / "small" / "000003.png").read_bytes()
+    shutil.copy(tmp_path / "small" / "000009.png", tmp_path / "small" / "000003.png")
     with pytest.raises(UsageError, match="input hash was"):
         pictures(tmp_path / "small", tmp_path / "out", format=None)
+    (tmp_path / "small" / "000003.png").write_bytes(third)
     pictures(tmp_path / "small", tmp_path / "out", format=None, resume="force")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 

@@ -263,7 +263,7 @@ def test_what_pipes_cannot_do(tmp_path):
 
 def test_the_shell_pipelines(tmp_path):
     source = make_video(tmp_path / "in.mp4", moving(100))
-    upscale = f"'{sys.executable}' -m stvsr_cli upscale - - --model linear --format y4m --progress none"
+    upscale = f"'{sys.executable}' -m stvsr_cli upscale - - --model linear --format y4m --progress none -q"
     feed = f"'{FFMPEG}' -v error -i '{source}' -f yuv4mpegpipe -"
     whole = f"set -o pipefail; {feed} | {upscale} | '{FFMPEG}' -v error -i - '{tmp_path}/out.mp4'"
     done = subprocess.run(["bash", "-c", whole], capture_output=True, text=True, check=False)
@@ -292,10 +292,8 @@ def test_y4m_files_are_written(tmp_path, format):
 
 
 def test_a_y4m_file_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    from stvsr_cli.engine import local as run
-
     source = make_video(tmp_path / "in.mp4", moving(6))
-    monkeypatch.setattr(run, "from_rgb", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("stvsr_cli.engine.handover.from_rgb", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         made(source, tmp_path / "out.y4m")
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
