@@ -142,7 +142,8 @@ def _connect(ray: Any, config: RayConfig, job: Job) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         first = (str(error).splitlines() or [""])[0]
         raise DeviceError(
-            f"the Ray cluster {config.address} cannot be reached: {first}", hint="See `ray status`."
+            f"the Ray cluster {config.address} cannot be reached: {first}",
+            hint="See `ray status`; where it asks for a token, set RAY_AUTH_MODE=token.",
         ) from error
     finally:
         try:
