@@ -124,7 +124,7 @@ def begin_fault(name: str) -> None:
         error = av.error.ExternalError(1, "the encoder broke")
         packets.PacketEncoder._packet = failing(packets.PacketEncoder._packet, 60, error)
     elif name == "decoder error":
-        from stvsr_cli.engine import local as run
+        from stvsr_cli.engine import handover as run
 
         run.to_rgb = failing(run.to_rgb, 30, av.error.InvalidDataError(1, "the decoder broke"))
     elif name == "largest file":

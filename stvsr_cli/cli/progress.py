@@ -256,10 +256,12 @@ def displayed(kind: str, verbosity: int) -> Iterator[Display]:
     levels = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
     display = make_display(kind)
     handler, root = _Handler(display), logging.getLogger("stvsr_cli")
+    before = root.level
     root.addHandler(handler)
     root.setLevel(levels.get(max(-1, verbosity), logging.DEBUG))
     try:
         yield display
     finally:
         root.removeHandler(handler)
+        root.setLevel(before)
         display.close()

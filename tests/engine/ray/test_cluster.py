@@ -141,8 +141,8 @@ def test_a_program_that_was_ended_goes_on(cluster, crew, clip, tmp_path, number)
 
 
 def test_a_lost_node_changes_nothing(cluster, crew, clip, tmp_path, caplog):
-    """The last test: the node does not come back. It is lost during the first run, and not there in the second."""
-    jobs = [job_of(clip, tmp_path / f"{name}.mp4", **MANY_PIECES) for name in "ab"]
+    """The last test: the node does not come back. It is lost during the first run, and not there in those after it."""
+    jobs = [job_of(clip, tmp_path / f"{name}.mp4", **MANY_PIECES) for name in "abcdef"]
     lost = threading.Event()
 
     def remove(progress):
@@ -150,7 +150,9 @@ def test_a_lost_node_changes_nothing(cluster, crew, clip, tmp_path, caplog):
             cluster.remove_node(next(iter(cluster.worker_nodes)))
             lost.set()
 
-    for job in jobs:
+    for number, job in enumerate(jobs):
         distributed.distribute(job, crew, progress=remove)
         assert job.output.read_bytes() == expected(clip)
+        if number and "lost (" in caplog.text:  # a short run may end before the cluster has noticed
+            break
     assert lost.is_set() and "lost (" in caplog.text
