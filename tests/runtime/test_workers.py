@@ -76,10 +76,17 @@ def test_what_fails_in_a_worker_is_raised_where_more_is_put_and_nothing_more_is_
 
 
 def test_an_aborted_worker_leaves_what_waits():
-    seen, freed = [], threading.Event()
-    worker = Worker(lambda item: seen.append(item) or freed.wait(5), "encode", 8)
+    seen, begun, freed = [], threading.Event(), threading.Event()
+
+    def work(item):
+        seen.append(item)
+        begun.set()
+        freed.wait(5)
+
+    worker = Worker(work, "encode", 8)
     for number in range(5):
         worker.put(number)
+    assert begun.wait(5)
     threading.Timer(0.05, freed.set).start()
     assert worker.abort() and seen == [0]
     with pytest.raises(RuntimeError, match="aborted"):
