@@ -85,6 +85,14 @@ def test_a_module_imports_only_from_rooms_below(name, path):
         assert not outer & {"torch", "av", "numpy", "typer", "diffusers"}
 
 
+def test_the_tests_of_media_run_where_there_is_no_torch():
+    above = ROOMS[: ROOMS.index("media")]
+    for path in (ROOT / "tests" / "media").rglob("*.py"):
+        own, outer = imports(path)
+        assert not {i for i in own if i.split(".")[0] in above and i != "job.timeline"}, path
+        assert "torch" not in outer, path
+
+
 def test_every_file_is_short_enough():
     lengths = {p.relative_to(PACKAGE): len(p.read_text().splitlines()) for p in PACKAGE.rglob("*.py")}
     assert not {str(path): count for path, count in lengths.items() if count > 400}
