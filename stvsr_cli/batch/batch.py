@@ -106,10 +106,14 @@ def run_batch(
         else:
             _run_several(batch, len(items), jobs)
         batch.try_held_again()
+        if batch.wish.is_set() and any(e is None or e.exit_code == Interrupted.exit_code for e in batch.each()):
+            raise Interrupted("stopped.")
     except (KeyboardInterrupt, Interrupted) as error:
-        raise batch.ended() from error
-    if batch.wish.is_set() and any(entry is None or entry.exit_code == Interrupted.exit_code for entry in batch.each()):
-        raise batch.ended()
+        try:
+            ended = batch.ended()
+        except KeyboardInterrupt:  # the wish to stop at once, while the first wish is seen to; there is no third
+            ended = batch.ended()
+        raise ended from error
     batch.write_report(last=True)
     return batch.results()
 

@@ -140,6 +140,7 @@ def test_a_program_that_was_ended_goes_on(cluster, crew, clip, tmp_path, number)
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
+@pytest.mark.slow  # whether a worker is on the node that goes is Ray's choice, once one was started anew
 def test_a_lost_node_changes_nothing(cluster, crew, clip, tmp_path, caplog):
     """The last test: the node does not come back. It is lost during the first run, and not there in those after it."""
     jobs = [job_of(clip, tmp_path / f"{name}.mp4", **MANY_PIECES) for name in "abcdef"]
