@@ -7,6 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from stvsr_cli.media.images import encoded
+
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 BUNNY = TESTS / "bunny.mp4"
@@ -142,3 +144,17 @@ def flash_times(path: Path, *, threshold: float = 128) -> list[float]:
     pictures, times, _ = read_frames(path)
     bright = [picture.mean() > threshold for picture in pictures]
     return [float(t) for i, t in enumerate(times) if bright[i] and (i == 0 or not bright[i - 1])]
+
+
+def picture(path: Path, rgb: np.ndarray) -> Path:
+    """Write one picture, of the kind that the suffix says, and the folders it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(rgb, path.suffix))
+    return path
+
+
+def sequence(folder: Path, count: int = 5, suffix: str = ".png", first: int = 1) -> Path:
+    """Write numbered pictures into a folder."""
+    for i in range(count):
+        picture(folder / f"{i + first:03d}{suffix}", pattern(i, 48, 32))
+    return folder

@@ -6,20 +6,8 @@ from pathlib import Path
 import pytest
 
 from stvsr_cli.errors import InputError
-from stvsr_cli.media.images import ImageSource, encoded, is_pattern, list_images
-from tests.clips import pattern
-
-
-def picture(path, rgb):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded(rgb, path.suffix))
-    return path
-
-
-def sequence(folder, count=5, suffix=".png", first=1):
-    for i in range(count):
-        picture(folder / f"{i + first:03d}{suffix}", pattern(i, 48, 32))
-    return folder
+from stvsr_cli.media.images import ImageSource, is_pattern, list_images
+from tests.clips import pattern, picture, sequence
 
 
 def test_the_order_is_that_of_numbers(tmp_path):

@@ -11,26 +11,14 @@ from typer.testing import CliRunner
 from stvsr_cli.cli import app
 from stvsr_cli.errors import InputError, OutputError, UsageError
 from stvsr_cli.job.job import Job
-from stvsr_cli.media.images import encoded, image_pix_fmt
+from stvsr_cli.media.images import image_pix_fmt
 from stvsr_cli.media.read.probe import probe
 from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.pipeline.sources import reads_pictures
 from stvsr_cli.pipeline.upscale import upscale
-from tests.clips import make_video, pattern, read_frames
+from tests.clips import make_video, pattern, picture, read_frames, sequence
 
 LOSSLESS = EncoderConfig(codec="ffv1", pix_fmt="gbrp")
-
-
-def picture(path, rgb):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded(rgb, path.suffix))
-    return path
-
-
-def sequence(folder, count=5, suffix=".png", first=1):
-    for i in range(count):
-        picture(folder / f"{i + first:03d}{suffix}", pattern(i, 48, 32))
-    return folder
 
 
 def read(path, format="rgb24"):
