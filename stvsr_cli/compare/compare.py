@@ -14,6 +14,7 @@ from stvsr_cli.compare.clip import Clip, fitted
 from stvsr_cli.compare.moments import Shown, in_step
 from stvsr_cli.compare.tracks import MEASURES, Steadiness, Track
 from stvsr_cli.errors import InputError, UsageError
+from stvsr_cli.media.ffmpeg import find_ffmpeg, why_missing
 from stvsr_cli.media.vmaf import Vmaf, has_vmaf
 from stvsr_cli.quality.measures import luma
 
@@ -156,7 +157,8 @@ def _note(result: Comparison, config: CompareConfig) -> None:
     if "perceptual" in config.measures and config.perceptual is None:
         result.notes.append("No perceptual distance: it needs the features of SqueezeNet 1.1; name them by --features.")
     if "vmaf" in config.measures and not has_vmaf():
-        result.notes.append("No VMAF: the FFmpeg binary here lacks libvmaf.")
+        lacking = "lacks libvmaf" if find_ffmpeg() else f"is missing: {why_missing()}"
+        result.notes.append(f"No VMAF: the FFmpeg binary {lacking}.")
     if "flicker" in config.measures and not _has_motion():
         result.notes.append("No flicker: it needs OpenCV; pip install opencv-python-headless.")
 

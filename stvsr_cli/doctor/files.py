@@ -5,12 +5,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import SubprocessError
 
 import torch
 
 from stvsr_cli.doctor.check import BAD, GOOD, WARNING, Check
 from stvsr_cli.errors import ModelError, OutputError, StvsrError
 from stvsr_cli.job.disk import in_words
+from stvsr_cli.media.ffmpeg import how_to_get
 from stvsr_cli.media.health import HARDWARE, binary_version, encoder_fault, library_version
 from stvsr_cli.media.vmaf import has_vmaf
 from stvsr_cli.models.catalogue import MODELS
@@ -31,9 +33,8 @@ def check_codecs() -> Iterator[Check]:
         number, path = binary_version()
         vmaf = "with VMAF" if has_vmaf() else "without VMAF"
         yield Check("codecs", "ffmpeg", GOOD, f"{number}, {vmaf}, {path}")
-    except (OSError, RuntimeError, ValueError) as error:
-        advice = "pip install --force-reinstall imageio-ffmpeg"
-        yield Check("codecs", "ffmpeg", WARNING, f"no binary that runs: {error}", advice)
+    except (OSError, SubprocessError) as error:
+        yield Check("codecs", "ffmpeg", WARNING, f"{error}: no VMAF, no --clip, no converted subtitles", how_to_get())
     for name in ENCODERS:
         fault = encoder_fault(name)
         if fault is None:

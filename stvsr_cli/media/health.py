@@ -10,6 +10,7 @@ import av.error
 import numpy as np
 
 from stvsr_cli.errors import StvsrError
+from stvsr_cli.media.ffmpeg import find_ffmpeg, why_missing
 from stvsr_cli.media.write.encode import encoder_options, find_encoder
 from stvsr_cli.media.write.settings import EncoderConfig
 
@@ -24,10 +25,10 @@ def library_version() -> str:
 
 
 def binary_version() -> tuple[str, str]:
-    """The version of the FFmpeg binary, and its path. Raises OSError or RuntimeError if there is none that runs."""
-    import imageio_ffmpeg  # looks for its binary on import
-
-    path = imageio_ffmpeg.get_ffmpeg_exe()
+    """The version of the FFmpeg binary, and its path. Raises OSError, or subprocess.SubprocessError, if there is none that runs."""
+    path = find_ffmpeg()
+    if path is None:
+        raise FileNotFoundError(why_missing())
     said = subprocess.run([path, "-version"], capture_output=True, text=True, check=True, timeout=60).stdout
     found = re.search(r"ffmpeg version (\S+)", said)
     return (found[1] if found else "unknown"), path

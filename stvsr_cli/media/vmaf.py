@@ -13,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from stvsr_cli.media.ffmpeg import find_ffmpeg, need_ffmpeg
 from stvsr_cli.runtime.workers import Worker
 
 logger = logging.getLogger(__name__)
@@ -21,12 +22,14 @@ logger = logging.getLogger(__name__)
 @cache
 def has_vmaf() -> bool:
     """Whether the FFmpeg binary has libvmaf, and pipes with numbers are to be had here."""
-    import imageio_ffmpeg  # looks for its binary on import
-
-    if os.name != "posix":
+    binary = find_ffmpeg()
+    if os.name != "posix" or binary is None:
         return False
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-v", "error", "-h", "filter=libvmaf"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [binary, "-hide_banner", "-v", "error", "-h", "filter=libvmaf"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return False
     return "libvmaf" in found.stdout and "Unknown filter" not in found.stdout + found.stderr
 
 
@@ -34,9 +37,7 @@ class Vmaf:
     """VMAF of frames against their references; all of one size."""
 
     def __init__(self, width: int, height: int, *, threads: int = 2) -> None:
-        """Start FFmpeg. width, height: of every frame, in pixels."""
-        import imageio_ffmpeg
-
+        """Start FFmpeg. width, height: of every frame, in pixels. Raises OutputError where there is no binary."""
         self._size = (width - width % 2, height - height % 2)
         self._folder = tempfile.TemporaryDirectory(prefix="stvsr_vmaf_")
         self._log = Path(self._folder.name) / "vmaf.json"
@@ -45,7 +46,7 @@ class Vmaf:
         inputs = [part for read, _ in ends for part in (*raw, "-i", f"pipe:{read}")]
         chain = f"libvmaf=log_fmt=json:log_path=vmaf.json:n_threads={threads}"
         command = [
-            imageio_ffmpeg.get_ffmpeg_exe(),
+            need_ffmpeg("VMAF"),
             "-v",
             "error",
             "-nostdin",

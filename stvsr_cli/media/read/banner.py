@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from stvsr_cli.media.ffmpeg import find_ffmpeg
 from stvsr_cli.media.read.siting import LOCATIONS
 
 TIMEOUT_S = 20
@@ -37,12 +38,13 @@ def read_banner(path: Path) -> Banner:
 
 @lru_cache(maxsize=64)
 def _parsed(path: Path, size: int, modified_ns: int) -> Banner:
-    import imageio_ffmpeg  # looks for its binary on import
-
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "verbose", "-nostdin", "-protocol_whitelist", "file", "-i"]
+    binary = find_ffmpeg()
+    if binary is None:
+        return Banner()
+    command = [binary, "-v", "verbose", "-nostdin", "-protocol_whitelist", "file", "-i"]
     try:
         done = subprocess.run([*command, f"file:{path}"], capture_output=True, timeout=TIMEOUT_S, check=False)
-    except (OSError, RuntimeError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired):
         return Banner()
     return parse_banner(done.stderr.decode("utf-8", "replace"))
 

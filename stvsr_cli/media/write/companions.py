@@ -14,6 +14,7 @@ import av.error
 from av.audio.stream import AudioStream
 from av.stream import Discard, Disposition
 
+from stvsr_cli.media.ffmpeg import need_ffmpeg
 from stvsr_cli.media.pyav import exact
 from stvsr_cli.media.read.clock import CUT
 from stvsr_cli.media.read.part import BACK_S, BEYOND_S, seek_video
@@ -122,19 +123,17 @@ class Companions:
 
     def _convert_texts(self, info: VideoInfo, indices: list[int]) -> None:
         """Convert text subtitles with the ffmpeg binary, since PyAV has no encoder for them, and copy the result."""
-        import imageio_ffmpeg  # the binary is needed for this one case only
-
         self._folder = tempfile.TemporaryDirectory(prefix="stvsr-")
         name = self._output.format.name
         path = Path(self._folder.name) / ("text.mp4" if name in ("mp4", "mov") else "text.mkv")
         where = location(info.path, remote=info.remote)
         maps = [argument for index in indices for argument in ("-map", f"0:{index}")]
-        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", where, *maps]
-        done = subprocess.run(
-            [*command, "-c:s", TEXT_CODEC[name], str(path)], capture_output=True, text=True, check=False
-        )
-        if done.returncode or not path.exists():
-            logger.warning("text subtitles are dropped: %s", done.stderr.strip().splitlines()[-1:] or "ffmpeg failed")
+        command = [need_ffmpeg("converting subtitles"), "-v", "error", "-nostdin", "-i", where, *maps]
+        try:
+            subprocess.run([*command, "-c:s", TEXT_CODEC[name], str(path)], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", "").strip().splitlines() or [str(error)]
+            logger.warning("text subtitles are dropped: %s", said[-1])
             return
         converted = open_input(path)
         self._inputs.append(converted)

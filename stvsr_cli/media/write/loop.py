@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stvsr_cli.errors import OutputError, UsageError
+from stvsr_cli.media.ffmpeg import need_ffmpeg
 
 logger = logging.getLogger(__name__)
 
@@ -23,20 +24,19 @@ WAYS = {
 
 
 def check_loop(target: Path) -> None:
-    """Raise UsageError unless a clip can be written in the form that a path's suffix asks for."""
+    """Raise UsageError or OutputError unless a clip can be written in the form that a path's suffix asks for."""
     if target.suffix.lower() not in WAYS:
         raise UsageError(f"--clip {target} should end in {', '.join(WAYS)}.")
+    need_ffmpeg("--clip")
 
 
 def write_loop(pictures: Sequence[np.ndarray], rate: Fraction, target: Path) -> None:
     """Write pictures [H, W, 3] uint8, of one even size, as a clip. Raises OutputError or UsageError."""
-    import imageio_ffmpeg  # looks for its binary on import
-
     check_loop(target)
     height, width = pictures[0].shape[:2]
     part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     command = [
-        imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24",
+        need_ffmpeg("--clip"), "-v", "error", "-nostdin", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24",
         "-s", f"{width}x{height}", "-r", str(rate), "-i", "pipe:0", *WAYS[target.suffix.lower()], os.path.abspath(part),
     ]  # fmt: skip
     data = b"".join(np.ascontiguousarray(picture).tobytes() for picture in pictures)

@@ -6,6 +6,7 @@ from typing import cast
 from av.audio.stream import AudioStream
 
 from stvsr_cli.errors import OutputError
+from stvsr_cli.media.ffmpeg import find_ffmpeg, why_missing
 from stvsr_cli.media.read.probe import UNKNOWN, StreamInfo, VideoInfo, open_input
 from stvsr_cli.media.write.sound import Sound, choose_sound
 from stvsr_cli.media.write.trials import refusals
@@ -87,8 +88,15 @@ def _otherwise(stream: StreamInfo, container: str, reason: str) -> Fate:
     if stream.kind == "audio":
         return Fate(stream.index, "convert")
     if stream.kind == "subtitle" and stream.codec in TEXT_SUBTITLES and container in TEXT_CODEC:
-        return Fate(stream.index, "convert", f"{stream.codec} becomes {TEXT_CODEC[container]}")
+        return _text(stream, container)
     return Fate(stream.index, "drop", f"{container} does not take this {stream.tag or stream.codec} ({reason})")
+
+
+def _text(stream: StreamInfo, container: str) -> Fate:
+    """What becomes of text subtitles that are to be converted, which takes the FFmpeg binary."""
+    if find_ffmpeg() is None:
+        return Fate(stream.index, "drop", f"converting {stream.codec} needs the FFmpeg binary: {why_missing()}")
+    return Fate(stream.index, "convert", f"{stream.codec} becomes {TEXT_CODEC[container]}")
 
 
 def _plan(stream: StreamInfo, container: str, supported: frozenset[str], source: str) -> Fate:
@@ -110,7 +118,7 @@ def _plan(stream: StreamInfo, container: str, supported: frozenset[str], source:
         return Fate(index, "convert")
     if stream.kind == "subtitle" and codec in TEXT_SUBTITLES and codec not in supported:
         if container in TEXT_CODEC:
-            return Fate(index, "convert", f"{codec} becomes {TEXT_CODEC[container]}")
+            return _text(stream, container)
         return Fate(index, "drop", f"{container} holds no text subtitles")
     if codec in supported and stream.kind in ("subtitle", "video"):
         return Fate(index, "copy")
