@@ -46,6 +46,9 @@ FRAME_DURATION = 1 << 8
 """AV_CODEC_FLAG_FRAME_DURATION: frames say how long they are shown."""
 CONSTANT_RATE = frozenset({"avi"})
 """Containers that count frames instead of keeping times."""
+FRAME_THREADED = frozenset({"libx264", "libx264rgb"})
+"""Encoders that work at several frames at once if told to. PyAV has them cut each frame into slices instead, which keeps few
+cores busy and makes files larger."""
 INTERLEAVE_S = Fraction(1, 2)
 """How far sound and the rest are written ahead of the video."""
 
@@ -283,6 +286,8 @@ def add_video(
     context.color_primaries, context.color_trc = spec.color.primaries, spec.color.transfer
     context.options = encoder_options(encoder, source.hdr, spec.color.siting)
     context.thread_count = encoder.threads
+    if encoder.codec in FRAME_THREADED:
+        context.thread_type = "FRAME"
     if encoder.codec == "libsvtav1":
         os.environ.setdefault(*SILENCE)
     context.flags |= FRAME_DURATION

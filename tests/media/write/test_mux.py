@@ -294,6 +294,13 @@ def test_the_video_keeps_its_own_tags(tmp_path: Path, target: str) -> None:
         assert video.disposition & av.stream.Disposition.default
 
 
+def test_x264_works_at_several_frames_at_once(tmp_path: Path) -> None:
+    config = EncoderConfig(codec="libx264", preset="ultrafast", threads=4)
+    made = copy(BUNNY, tmp_path / "o.mkv", factor=1, config=config)
+    settings = made.path.read_bytes().split(b"x264 - core", 1)[1][:2000]
+    assert b" threads=4" in settings and b"sliced_threads=0" in settings and made.num_frames == 50
+
+
 def test_encoders_are_listed() -> None:
     names = encoders()
     assert {"libx264", "ffv1"} <= set(names)
