@@ -51,7 +51,18 @@ def temporal_shift(x: Tensor, num_frames: int, share: int = 8) -> Tensor:
 def in_parts(work: Callable[[Tensor, Tensor], Tensor], most: int, a: Tensor, b: Tensor) -> Tensor:
     """Join what `work` makes of frames a and b, [N, ., ., .], of as many at once as have `most` positions in a; one at least."""
     at_once = max(1, most // (a.shape[-2] * a.shape[-1]))
-    return torch.cat([work(*part) for part in zip(a.split(at_once), b.split(at_once), strict=True)])
+    if at_once >= len(a):
+        return work(a, b)
+    parts = (work(*part) for part in zip(a.split(at_once), b.split(at_once), strict=True))
+    if torch.is_grad_enabled():
+        return torch.cat(list(parts))
+    joined: Tensor | None = None  # written to part by part: joined at the end, all of it would be there twice
+    for place, part in enumerate(parts):
+        joined = part.new_empty(len(a), *part.shape[1:]) if joined is None else joined
+        joined[place * at_once : (place + 1) * at_once] = part
+        del part
+    assert joined is not None
+    return joined
 
 
 class ResidualBlock(nn.Module):

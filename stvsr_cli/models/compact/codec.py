@@ -16,8 +16,9 @@ INPUT_GAIN = 4.0
 """Brings pixels to about unit variance."""
 OUTPUT_GAIN = 0.1
 """Brings features of unit variance to about what the enlargement lacks."""
-PIXELS_AT_ONCE = 2**17
-"""Input pixels whose frames the last part of the decoder makes at once: it looks at each alone, and small buffers are faster."""
+PIXELS_AT_ONCE, CARD_PIXELS_AT_ONCE = 2**17, 2**18
+"""Input pixels whose frames the last part of the decoder makes at once, on a CPU and on a card: it looks at each alone, and
+small buffers are faster, as long as the calls are not so many that a card waits for them."""
 
 
 class Encoder(nn.Module):
@@ -121,7 +122,8 @@ class Decoder(nn.Module):
         initialised video, whose bilinear enlargement the decoder adds its pixels to.
         """
         x = self.carried(latent, features, motion)
-        pixels = in_parts(self.pixels, PIXELS_AT_ONCE, frames.flatten(0, 1), x)
+        at_once = PIXELS_AT_ONCE if frames.device.type == "cpu" else CARD_PIXELS_AT_ONCE
+        pixels = in_parts(self.pixels, at_once, frames.flatten(0, 1), x)
         return pixels.unflatten(0, frames.shape[:2])
 
     def carried(self, latent: Tensor, features: Tensor, motion: Motion) -> Tensor:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stvsr_cli.errors import ModelError
+from stvsr_cli.models.compact.codec import CARD_PIXELS_AT_ONCE
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import Conditions
 from stvsr_cli.models.compact.expert import DetailExpert
@@ -27,6 +28,11 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 BYTES_PER_FRAME_PX, BYTES_PER_PX = 950, 1700
 """Measured bytes in use at once: per input pixel of each output frame, and per input pixel once (bfloat16, CPU)."""
+FLOAT_BYTES = 4
+KEPT_BYTES = 48
+"""Per input pixel of each output frame: the frames, the keyframes and what they differ by, and motion, in float32."""
+PROPAGATION_COPIES = 6.3
+"""Most features alive at once while they are propagated."""
 
 
 class CompactModel:
@@ -108,8 +114,28 @@ class CompactModel:
     def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
         """Upper estimate of the bytes one window needs beyond the weights."""
         count = (num_frames - 1) * fps_factor + 1
+        if self.device.type != "cpu":
+            return self.card_bytes(count, height_px, width_px)
         width = 1 if self.dtype != torch.float32 else 2
         return (count * BYTES_PER_FRAME_PX + BYTES_PER_PX) * height_px * width_px * width
+
+    def card_bytes(self, count: int, height_px: int, width_px: int) -> int:
+        """Bytes in use at once on a card for so many output frames, as counted over the tensors.
+
+        Most are there while the decoder makes its pixels: what was made before and the output, for every frame; and what
+        is made of the frames that go into one call. Or else while it propagates.
+        """
+        config, size = self.network.config, self.dtype.itemsize
+        height, width = (-(-side // config.multiple_px) * config.multiple_px for side in (height_px, width_px))
+        features = config.width * size // config.latent_stride**2
+        kept = KEPT_BYTES + 2 * (config.latent_channels * size // config.latent_stride**2 + features)
+        output = 3 * FLOAT_BYTES * config.scale**2
+        full_size = 2 * (3 + config.pixel_channels) + config.pixel_width + 12  # channels of all that is held
+        at_work = size * (full_size * config.scale**2 + 2 * config.output_width)
+        at_once = min(count, max(1, CARD_PIXELS_AT_ONCE // (height * width)))
+        made = output * count if at_once < count else 0  # one call's output is counted in it
+        pixels = count * features + made + at_once * at_work
+        return height * width * (count * kept + max(pixels, int(count * PROPAGATION_COPIES * features)))
 
 
 def load(weights: Path, device: torch.device, dtype: torch.dtype) -> CompactModel:

@@ -1,10 +1,14 @@
 """The memory plan against what is alive: counted over every tensor, at full size on the meta device, and on CUDA."""
 
+from contextlib import nullcontext
+from unittest.mock import patch
+
 import pytest
 import torch
 
 from stvsr_cli.bench import random_models as full_size
 from stvsr_cli.bench.live_memory import peak_bytes, stage_peaks
+from stvsr_cli.models.compact import codec, pixels
 from stvsr_cli.models.contract import Request
 from stvsr_cli.models.fit.memory import plan_memory
 from stvsr_cli.models.step import run_window
@@ -59,6 +63,27 @@ def test_the_estimate_at_full_size_is_near_what_is_alive(name, size, monkeypatch
     model = full_size.build(name, "full", META, torch.bfloat16)
     alive = max(counted(model, size, META).values())
     assert model.window_bytes(*size) == pytest.approx(alive, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype", "device", "window"),
+    [
+        ("full", torch.bfloat16, CPU, (2, 256, 320, 2)),
+        ("full", torch.float32, META, (9, 270, 480, 2)),
+        ("full", torch.float32, META, (9, 1080, 1920, 4)),
+        ("tiny", torch.float32, META, (9, 256, 384, 2)),
+    ],
+)
+def test_the_compact_models_estimate_for_a_card_is_near_what_is_alive(size, dtype, device, window, monkeypatch):
+    count, height, width, factor = window
+    monkeypatch.setattr(codec, "PIXELS_AT_ONCE", codec.CARD_PIXELS_AT_ONCE)
+    monkeypatch.setattr(pixels, "ROWS_AT_ONCE", 10**9)
+    model = full_size.build("compact", size, device, dtype)
+    frames = torch.rand(1, count, 3, height, width, device=device)
+    with patch("torch.autocast", lambda *_, **__: nullcontext()) if device == META else nullcontext():
+        alive = peak_bytes(lambda: run_window(model, frames, Request(fps_factor=factor)), model.network.parameters())
+    estimate = model.card_bytes((count - 1) * factor + 1, height, width)
+    assert 0.97 * alive < estimate < (1 + TOLERANCE) * alive
 
 
 @pytest.mark.gpu
