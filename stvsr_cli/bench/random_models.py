@@ -150,7 +150,7 @@ def _dloral(full: bool, device: torch.device, dtype: torch.dtype) -> DLoRAL:
         vae = AutoencoderKL.from_config(SD21_VAE if full else TINY_VAE)
         retrieval = CrossFrameRetrieval(4)
         prompt = torch.randn(1, 77, config["cross_attention_dim"], dtype=dtype)
-    codec = FrameCodec(_ready(vae, device, dtype), tile_px=None, posterior="mode")
+    codec = FrameCodec(_ready(vae, device, dtype), tile_px=None, posterior="mode", on_card=device.type == "cuda")
     return DLoRAL(_ready(unet, device, dtype), codec, _ready(retrieval, device, dtype), prompt)
 
 

@@ -37,7 +37,8 @@ def _dloral(asked: Loading) -> "OneStepModel":
     from stvsr_cli.models.fit.device import total_bytes
 
     room, inserter = total_bytes(asked.device), interpolation.load(asked.between, asked.device, asked.dtype)
-    given = {"vae_room_bytes": None if room is None else room // 2, **asked.options}
+    about = {"vae_room_bytes": None if room is None else room // 2, "vae_on_card": asked.device.type == "cuda"}
+    given = {**about, **asked.options}
     return dloral.load(asked.path, asked.place, asked.dtype, inserter=inserter, **given)
 
 

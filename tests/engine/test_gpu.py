@@ -172,7 +172,8 @@ def test_the_memory_plan_is_near_what_the_card_used(size):
 @GPU
 @pytest.mark.parametrize("size", [(480, 270), (960, 540)])
 def test_the_compact_model_is_as_fast_as_its_floor_lets_it_be(size):
-    row = measure(job_for("cuda"), BenchConfig(width=size[0], height=size[1], windows=16))
+    # many groups of windows: while the first is read and the last is written, the device has nothing to do
+    row = measure(job_for("cuda", batch=2), BenchConfig(width=size[0], height=size[1], windows=48))
     logger.info("%s", row)
     assert sum(row.verbs.values()) <= MOST_TIMES_FLOOR * max(row.floor_s, row.traffic_s)
     assert row.busy > 0.9 or row.stages["encode"] > 0.9 * row.stages["total"]

@@ -30,6 +30,7 @@ def load(
     posterior: Posterior = "mode",
     vae_tile_px: int | None = None,
     vae_room_bytes: int | None = None,
+    vae_on_card: bool = False,
     process_px: int = 512,
     latent_tile: int = 96,
     latent_overlap: int = 32,
@@ -43,7 +44,7 @@ def load(
     file, with `base` given. base: a Stable Diffusion 2.1 folder in diffusers' layout.
     prompt: what the video shows. detail: strength of the D-LoRA in [0, 1] as merged; 0 is the consistency-only stage.
     posterior: the VAE's most likely latent, or a sample of it drawn with the request's seed, as the authors do.
-    vae_tile_px, vae_room_bytes: see `FrameCodec`. The others: see `Options` and `DLoRAL`.
+    vae_tile_px, vae_room_bytes, vae_on_card: see `FrameCodec`. The others: see `Options` and `DLoRAL`.
     Raises ModelError if a file is absent or damaged, or a tensor is missing, unexpected or misshapen; UsageError for an
     option out of range.
     """
@@ -71,7 +72,11 @@ def load(
     return DLoRAL(
         unet,
         FrameCodec(
-            load_vae(base / "vae", device, dtype), tile_px=vae_tile_px, posterior=posterior, room_bytes=vae_room_bytes
+            load_vae(base / "vae", device, dtype),
+            tile_px=vae_tile_px,
+            posterior=posterior,
+            room_bytes=vae_room_bytes,
+            on_card=vae_on_card,
         ),
         load_retrieval(checkpoint, unet.config["out_channels"], device, dtype),
         embedding.to(device, dtype),

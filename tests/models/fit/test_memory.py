@@ -1,5 +1,6 @@
 """The memory plan against what is alive: counted over every tensor, at full size on the meta device, and on CUDA."""
 
+import gc
 from contextlib import nullcontext
 from unittest.mock import patch
 
@@ -10,6 +11,7 @@ from stvsr_cli.bench import random_models as full_size
 from stvsr_cli.bench.live_memory import peak_bytes, stage_peaks
 from stvsr_cli.models.compact import codec, pixels
 from stvsr_cli.models.contract import Request
+from stvsr_cli.models.dloral.vae import FrameCodec
 from stvsr_cli.models.fit.memory import plan_memory
 from stvsr_cli.models.step import run_window
 
@@ -86,10 +88,17 @@ def test_the_compact_models_estimate_for_a_card_is_near_what_is_alive(size, dtyp
     assert 0.97 * alive < estimate < (1 + TOLERANCE) * alive
 
 
+def test_dlorals_autoencoder_is_planned_with_what_it_took_on_a_card():
+    model = full_size.build("dloral", "full", META, torch.float16)
+    model.codec = FrameCodec(model.codec.vae, tile_px=None, posterior="mode", on_card=True)
+    assert model.stage_bytes(9, 270, 480, 2)["vae"] == pytest.approx(5745 * 2**20, rel=0.05)  # on an H200
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_the_plan_holds_on_cuda(name):
     device = torch.device("cuda")
+    gc.collect()  # of the system before, which would count as there already
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     model = full_size.build(name, "full", device, torch.bfloat16)
