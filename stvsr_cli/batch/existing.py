@@ -10,6 +10,7 @@ from stvsr_cli.errors import StvsrError
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.size import find_size
 from stvsr_cli.media.images import ImageSource, is_image
+from stvsr_cli.media.read.bars import with_bars
 from stvsr_cli.media.read.count import measure
 from stvsr_cli.media.read.probe import probe
 from stvsr_cli.media.record import read_record
@@ -80,7 +81,8 @@ def is_complete(job: Job) -> bool:
     except StvsrError as error:
         logger.debug("%s: %s", job.output, error)
         return False
-    if (found.width, found.height) != ((size := find_size(info, job)).width, size.height):
+    sized = with_bars(info, "remove") if job.crop_bars == "remove" else info
+    if (found.width, found.height) != ((size := find_size(sized, job)).width, size.height):
         return False
     frame_s = 1 / info.average_rate
     length = info.duration_s
@@ -95,7 +97,7 @@ def is_complete(job: Job) -> bool:
 
 
 def _is_complete_image(job: Job) -> bool:
-    source = ImageSource([job.input], job.input).info
+    source = ImageSource([job.input], job.input, crop_bars=job.crop_bars).info
     try:
         found = ImageSource([job.output], job.output).info
     except StvsrError as error:

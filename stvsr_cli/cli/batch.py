@@ -93,12 +93,14 @@ def batch_items(inputs: Sequence[str], output: str, job: "Job", options: BatchOp
 def template_values(job: "Job") -> "Values":
     """What the fields of a name template stand for that the job says; some of a source's size or rate."""
     from stvsr_cli.job.size import find_size
+    from stvsr_cli.media.read.bars import with_bars
     from stvsr_cli.media.read.probe import probe
 
     def scale(source: Path) -> str:
         if job.width is None and job.height is None:
             return f"{float(job.scale or 4):g}"
         info = probe(source, video_stream=job.video_stream, max_pixels=job.max_pixels)
+        info = with_bars(info, "remove") if job.crop_bars == "remove" else info
         return f"{float(find_size(info, job).factor):.3g}"
 
     def fps(source: Path) -> str:

@@ -8,6 +8,7 @@ from stvsr_cli.job.disk import beyond_limits, estimate, free_bytes, in_words
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.plan import Plan
 from stvsr_cli.media.pipes import PIPE_FORMATS, is_pipe
+from stvsr_cli.media.read.bars import in_words as bars_in_words
 from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.write.encode import encoder_options
 from stvsr_cli.media.write.mux import FORMATS, supported_codecs
@@ -30,6 +31,11 @@ def plan_lines(rehearsal: Rehearsal) -> list[str]:
     return [
         f"input     {info.path}",
         f"          {described(info)}",
+        *(
+            [f"bars      {bars_in_words(info.bars)}: {'put back' if info.puts_bars_back else 'removed'}"]
+            if any(info.bars)
+            else []
+        ),
         *_part(job, plan),
         f"output    {job.output}",
         f"          {plan.width}x{plan.height}, {_rate(plan.rate)} fps, {about}{_known(plan.num_frames)} frames",
@@ -72,7 +78,7 @@ def _time(rehearsal: Rehearsal) -> str:
 def described(info: VideoInfo) -> str:
     """A video in one line."""
     parts = [
-        f"{info.width}x{info.height}",
+        "{}x{}".format(*info.whole_size),
         f"{_rate(info.average_rate)} fps",
         f"{_known(info.num_frames)} frames",
         f"{float(info.duration_s):.3f} s" if info.duration_s is not None else "duration unknown",

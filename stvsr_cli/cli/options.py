@@ -46,6 +46,13 @@ FitMode = Annotated[
     jobs.FitMode,
     typer.Option(help="inside; pad: with black bars to the full size; crop: sides cut off.", rich_help_panel=SIZE),
 ]
+CropBars = Annotated[
+    jobs.CropBars,
+    typer.Option(
+        help="Black bars. auto: left out of the model and put back; remove: not put back; off: taken for picture.",
+        rich_help_panel=SIZE,
+    ),
+]
 FpsFactor = Annotated[int, typer.Option(metavar="1|2|4", help="Frame rate factor; 1: size only.", rich_help_panel=SIZE)]
 SlowMotion = Annotated[
     int,

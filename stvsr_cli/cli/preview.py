@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from stvsr_cli.preview.moments import Moment
     from stvsr_cli.preview.trial import Choice, Film, Outcome
 
-SHARED = frozenset({"scale", "height", "fps_factor", "device", "precision", "codec", "crf", "preset", "threads"})
+SHARED = frozenset(
+    {"scale", "height", "crop_bars", "fps_factor", "device", "precision", "codec", "crf", "preset", "threads"}
+)
 """Options that mean the same in `stvsr upscale`, so that what is configured there counts here."""
 CLIP_S = Fraction(1)
 """Length of a looping clip."""
@@ -51,6 +53,7 @@ def preview(
     ] = None,
     scale: opt.Scale = None,
     height: opt.Height = None,
+    crop_bars: opt.CropBars = opt.DEFAULT.crop_bars,
     fps_factor: opt.FpsFactor = opt.DEFAULT.fps_factor,
     device: opt.Device = opt.DEFAULT.device,
     precision: opt.Precision = opt.DEFAULT.precision,
@@ -71,6 +74,7 @@ def preview(
     """
     with displayed(progress, 0) as display, reported(traceback=traceback):
         from stvsr_cli.job.report import Progress
+        from stvsr_cli.media.read.bars import with_bars
         from stvsr_cli.media.read.deinterlace import with_fields
         from stvsr_cli.media.read.probe import probe
         from stvsr_cli.media.write.loop import check_loop
@@ -86,13 +90,16 @@ def preview(
         if clip is not None:
             check_loop(clip)
         job = Job(
-            input=file, output=Path(f"{file.stem}.mkv"), scale=parse_scale(scale), height=height, fps_factor=fps_factor,
+            input=file, output=Path(f"{file.stem}.mkv"), scale=parse_scale(scale), height=height, crop_bars=crop_bars,
+            fps_factor=fps_factor,
             device=device, precision=precision, threads=threads,
             encoder=EncoderConfig(codec=codec, crf=crf, preset=preset, threads=threads),
         )  # fmt: skip
         choices = choices_of(job, model or [], detail or [])
         display.show(Progress("look", 0, None, 0.0))
         info = with_fields(probe(file), "auto")
+        if crop_bars == "remove":
+            info = with_bars(info, crop_bars)
         times = [time_ for text in at or [] if (time_ := parse_time(text, "--at")) is not None]
         chosen = choose(info, moments, times)
         begin, done = time.perf_counter(), 0

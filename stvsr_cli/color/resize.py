@@ -3,6 +3,8 @@
 from torch import Tensor
 from torch.nn import functional
 
+from stvsr_cli.color.box import Box
+
 
 def to_size(frames: Tensor, height: int, width: int) -> Tensor:
     """Bring frames [T, 3, h, w] to a size, bicubically.
@@ -18,14 +20,9 @@ def to_size(frames: Tensor, height: int, width: int) -> Tensor:
     return functional.interpolate(frames, (height, width), mode="bicubic", antialias=True, align_corners=False)
 
 
-def framed(frames: Tensor, height: int, width: int, picture: tuple[int, int] | None = None) -> Tensor:
-    """Bring frames [T, 3, h, w] to a size, in the middle of black bars or with their sides cut off.
-
-    picture: height and width that they are brought to first; None: the whole frame's.
-    """
-    frames = to_size(frames, *(picture or (height, width)))
-    across, down = width - frames.shape[-1], height - frames.shape[-2]
-    if not across and not down:
-        return frames
-    left, top = across // 4 * 2, down // 4 * 2  # even, so that bars and picture share no sample of chroma
-    return functional.pad(frames, (left, across - left, top, down - top))
+def brought(frames: Tensor, place: Box, height: int, width: int) -> Tensor:
+    """Bring frames [T, 3, h, w] to their place's size; what lies outside a frame of height and width is cut off."""
+    large = to_size(frames, place.height, place.width)
+    inside = place.within(height, width)
+    top, left = inside.top - place.top, inside.left - place.left
+    return large[..., top : top + inside.height, left : left + inside.width]

@@ -12,9 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from stvsr_cli.color.convert import codes_to_rgb, from_rgb, plane_tensors, to_rgb
-from stvsr_cli.color.planes import PlaneFormat, pack, unpack
-from stvsr_cli.color.resize import framed
+from stvsr_cli.color.convert import codes_to_rgb, plane_tensors, to_rgb
+from stvsr_cli.color.planes import PlaneFormat, pack, picture_in, unpack
 from stvsr_cli.engine.lanes import Done, Lanes, Mark, wait_for
 from stvsr_cli.media.read.decode import Picture
 
@@ -55,8 +54,7 @@ class HostFrame:
 
     def picture(self) -> Picture:
         """See `Sent`."""
-        frame = framed(self.frame[None], self.form.height, self.form.width, self.form.picture)
-        return from_rgb(frame, self.form.pix_fmt, self.form.color)[0]
+        return picture_in(self.frame[None], self.form, self.form.place)
 
 
 class HostHandover:

@@ -1,5 +1,6 @@
 """The run of one job: frames decoded, shots through the model, output frames converted and handed on, in threads."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stvsr_cli.color.planes import PlaneFormat
+from stvsr_cli.color.planes import PlaneFormat, with_whole
 from stvsr_cli.engine.handover import FLOAT_BYTES, Handover, Sent, handover_of
 from stvsr_cli.engine.lanes import Lanes, Mark, lanes_of
 from stvsr_cli.engine.stitch import Runner, upscale_shot
@@ -27,6 +28,8 @@ from stvsr_cli.models.fit.device import peak_bytes, usable_bytes
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.workers import Ahead, Worker
 
+logger = logging.getLogger(__name__)
+
 AHEAD = 4
 """Fewest frames decoded ahead of the window, and fewest waiting to be converted."""
 SHARE_OF_QUEUES = 0.25
@@ -43,6 +46,8 @@ class _Slotted:
     """First input frame of its shot."""
     beside: Beside | None = None
     """What goes to the encoder with it."""
+    around: Picture | None = None
+    """The whole input frame at this moment, where its bars are not black."""
 
 
 @dataclass(slots=True)
@@ -64,6 +69,9 @@ class Run:
     _point: Point = field(default_factory=Point)
     _before: int = 0
     """Output frames of earlier runs."""
+    _has_lost: bool = False
+    """Whether it was said that picture is cut off with the bars."""
+    _form: PlaneFormat = field(init=False)
     _lanes: Lanes = field(init=False)
     _handover: Handover = field(init=False)
     _runner: Runner = field(init=False)
@@ -71,11 +79,11 @@ class Run:
     def __post_init__(self) -> None:
         plan, spec = self.plan, self.plan.spec
         self._lanes = lanes_of(self.loaded.device)
-        picture = (plan.size.picture_height, plan.size.picture_width)
-        form = PlaneFormat(
-            width=spec.width, height=spec.height, pix_fmt=spec.pix_fmt, color=spec.color, picture=picture
-        )
-        self._handover = handover_of(form, self._lanes)
+        self._form = PlaneFormat(
+            width=spec.width, height=spec.height, pix_fmt=spec.pix_fmt, color=spec.color,
+            picture=plan.size.picture, whole=plan.size.whole,
+        )  # fmt: skip
+        self._handover = handover_of(self._form, self._lanes)
         self._runner = Runner(self.loaded.model, plan.request, plan.tile, plan.batch, lanes=self._lanes)
 
     def remember(self, pinned: Mapping[str, int], pin: Callable[..., None]) -> None:
@@ -136,7 +144,10 @@ class Run:
 
         def convert(item: _Slotted) -> None:
             begin = time.perf_counter()
-            picture = replace(item.frame.picture(), beside=item.beside)
+            picture = item.frame.picture()
+            if item.around is not None:
+                picture = self._with_whole(picture, item.around, item.slot)
+            picture = replace(picture, beside=item.beside)
             self.seconds["convert"] += time.perf_counter() - begin
             write(picture, item.slot, item.shot)
 
@@ -158,6 +169,19 @@ class Run:
         finally:
             frames.close()
         self._tell("finish")
+
+    def _with_whole(self, picture: Picture, around: Picture, slot: Slot) -> Picture:
+        """An output frame whose bars have picture in the input, with that picture, or a line where it is lost."""
+        info = self.plan.info
+        if info.puts_bars_back:
+            return with_whole(picture, around, self._form)
+        if not self._has_lost:
+            self._has_lost = True
+            logger.warning(
+                "%s: at %.2f s there is picture in the bars, which is cut off", info.path,
+                float(slot.pts * self.plan.time_base - info.origin),
+            )  # fmt: skip
+        return picture
 
     @property
     def _input_px(self) -> int:
@@ -200,7 +224,7 @@ class Run:
         first: index of the shot's first frame, where that is not the first to come.
         """
         factor = self.plan.request.fps_factor
-        waiting: deque[tuple[tuple[int, int, int], Beside | None]] = deque()
+        waiting: deque[tuple[tuple[int, int, int], Picture]] = deque()
 
         def tensors() -> Iterator[Tensor]:
             while True:
@@ -210,23 +234,24 @@ class Run:
                 if item is None:
                     return
                 frame, brought = item
-                waiting.append(((frame.index, frame.pts, frame.duration), frame.picture.beside))
+                beside_pixels = replace(frame.picture, planes=())
+                waiting.append(((frame.index, frame.pts, frame.duration), beside_pixels))
                 self.frames_in += 1
                 yield self._lanes.arrive(*brought)
 
         step, output = 0, None
         for output in self._upscaled(tensors()):
-            times, beside = waiting[0]
+            times, kept = waiting[0]
             first = times[0] if first is None else first
             slot = slots(*times, factor, has_partner=True)[step]
-            yield _Slotted(output, slot, first, None if step else beside)
+            yield _Slotted(output, slot, first, None if step else kept.beside, kept.around)
             step += 1
             if step == factor:
                 waiting.popleft()
                 step = 0
         if output is not None and step:
             for slot in slots(*waiting[0][0], factor, has_partner=False)[step:]:
-                yield _Slotted(output, slot, first or 0)
+                yield _Slotted(output, slot, first or 0, None, waiting[0][1].around)
 
     def _upscaled(self, frames: Iterator[Tensor]) -> Iterator[Sent]:
         """The model's output frames, on their way."""

@@ -18,10 +18,11 @@ FitMode = Literal["inside", "pad", "crop"]
 Resume = Literal["auto", "never", "force"]
 Deinterlace = Literal["auto", "off", "on"]
 Repeats = Literal["keep", "smooth"]
+CropBars = Literal["auto", "off", "remove"]
 Format = Literal["matroska", "nut", "mpegts", "y4m", "png", "jpg", "jpeg"]
 CHOICES = {
     "precision": Precision, "compile": Compile, "cuts": Cuts, "resume": Resume, "deinterlace": Deinterlace, "repeats": Repeats,
-    "fit_mode": FitMode,
+    "fit_mode": FitMode, "crop_bars": CropBars,
 }  # fmt: skip
 """Options that take one of a few words, by name."""
 MOST_SCALE = 16
@@ -54,6 +55,8 @@ class Job:
     """Output height in pixels; keeps the aspect."""
     fit_mode: FitMode = "inside"
     """Where width and height are given: the largest picture inside; with bars around it; or filling all, sides cut."""
+    crop_bars: CropBars = "auto"
+    """auto: black bars are left out of the model and put back; remove: they are not put back; off: they are picture."""
     fps_factor: int = 2
     """1, 2 or 4 times the frame rate."""
     slow_motion: int = 1
@@ -129,7 +132,9 @@ class Job:
         for name, kinds in CHOICES.items():
             if getattr(self, name) not in get_args(kinds):
                 known = get_args(kinds)
-                raise UsageError(f"{name}={getattr(self, name)!r} must be {', '.join(known[:-1])} or {known[-1]}.")
+                raise UsageError(
+                    f"{name.replace('_', '-')}={getattr(self, name)!r} must be {', '.join(known[:-1])} or {known[-1]}."
+                )
         if self.format is not None and self.format not in get_args(Format):
             raise UsageError(
                 f"--format {self.format!r} is not known.", hint=f"Use one of {', '.join(get_args(Format))}."

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
+from stvsr_cli.color.box import Box
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.job import MOST_SCALE, Job
 from stvsr_cli.media.read.probe import VideoInfo
@@ -15,9 +16,10 @@ class Size:
 
     width: int
     height: int
-    picture_width: int
-    """Of the enlarged picture: less than the frame's where bars fill it, more where its sides are cut off."""
-    picture_height: int
+    picture: Box
+    """Where the enlarged picture lies: smaller than the frame where bars fill it, larger where its sides are cut off."""
+    whole: Box
+    """Where the input's whole frame lies: the picture with the bars that are put back."""
     factor: Fraction
     """By how much the picture is enlarged."""
 
@@ -40,14 +42,24 @@ def find_size(info: VideoInfo, job: Job) -> Size:
             f"{info.width}x{info.height} cannot be enlarged by {float(factor):.3g}.",
             hint=f"Choose a width in [{round(shown_width)}, {widest}] or a scale in [1, {MOST_SCALE}].",
         )
-    picture = (_even(info.width * factor), _even(info.height * factor))
-    if job.fit_mode == "inside" or job.width is None or job.height is None:
-        return Size(*picture, *picture, factor)
-    across, down = (job.height, job.width) if info.rotation % 180 else (job.width, job.height)
-    frame = (_even(across / info.sample_aspect_ratio), _even(Fraction(down)))
-    closer = min if job.fit_mode == "pad" else max
-    width, height = (closer(there, whole) for there, whole in zip(picture, frame, strict=True))
-    return Size(*frame, width, height, factor)
+    left, top, right, bottom = info.returned_bars
+    width, height = (info.width + left + right, info.height + top + bottom)
+    large = (_even(width * factor), _even(height * factor))
+    frame = large
+    if job.fit_mode != "inside" and job.width is not None and job.height is not None:
+        across, down = (job.height, job.width) if info.rotation % 180 else (job.width, job.height)
+        frame = (_even(across / info.sample_aspect_ratio), _even(Fraction(down)))
+        closer = min if job.fit_mode == "pad" else max
+        large = (closer(large[0], frame[0]), closer(large[1], frame[1]))
+    corner = [(outer - inner) // 4 * 2 for outer, inner in zip(frame, large, strict=True)]
+    whole = Box(corner[0], corner[1], *large)
+    begins = [_even(Fraction(left) * factor) if left else 0, _even(Fraction(top) * factor) if top else 0]
+    ends = [
+        _even((side - bar) * factor) if bar else length
+        for side, bar, length in zip((width, height), (right, bottom), large, strict=True)
+    ]
+    picture = Box(corner[0] + begins[0], corner[1] + begins[1], ends[0] - begins[0], ends[1] - begins[1])
+    return Size(*frame, picture, whole, factor)
 
 
 def _even(side: Fraction) -> int:

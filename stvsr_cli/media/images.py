@@ -15,6 +15,7 @@ import numpy as np
 
 from stvsr_cli.errors import InputError, OutputError
 from stvsr_cli.media.pipes import rotation_turns
+from stvsr_cli.media.read.bars import MOST_LOOKS, find_bars, leaving_out, spread
 from stvsr_cli.media.read.decode import Frame, Picture, picture_of
 from stvsr_cli.media.read.probe import VideoInfo, check_local, describe
 from stvsr_cli.media.write.mux import OutputSpec, check_target
@@ -73,7 +74,8 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
 class ImageSource:
     """Pictures as a video of constant rate."""
 
-    def __init__(self, paths: Sequence[Path], name: Path, rate: Fraction | None = None) -> None:
+    def __init__(self, paths: Sequence[Path], name: Path, rate: Fraction | None = None, crop_bars: str = "off") -> None:
+        """crop_bars: as of `media.read.bars.with_bars`."""
         if not paths:
             raise InputError(f"{name}: no such picture was found.", hint="Check the folder or the pattern.")
         self._paths = paths
@@ -83,6 +85,14 @@ class ImageSource:
             info, path=name, container="image2", time_base=1 / rate, average_rate=rate, start_pts=0, origin=Fraction(0),
             duration=len(paths), num_frames=len(paths),
         )  # fmt: skip
+        if crop_bars != "off":
+            self.info = leaving_out(self.info, find_bars(self._some(), crop_bars), crop_bars)
+
+    def _some(self) -> Iterator[Picture]:
+        """Pictures from all over the sequence."""
+        for place in spread(MOST_LOOKS, len(self._paths)):
+            with _Opened(self._paths[place]) as opened:
+                yield picture_of(opened.frame, self.info)
 
     def frames(self, start: Fraction | None = None, end: Fraction | None = None) -> Iterator[Frame]:
         """Yield the pictures shown in [start, end), in seconds; those of another size are brought to the first one's.

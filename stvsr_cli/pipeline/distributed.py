@@ -26,6 +26,7 @@ from stvsr_cli.job.plan import Plan
 from stvsr_cli.job.report import Progress, Report
 from stvsr_cli.job.stretches import Stretch, Stretches
 from stvsr_cli.media.images import is_image
+from stvsr_cli.media.read.bars import with_bars
 from stvsr_cli.media.read.clip import Part, cut_clip, whole_clip
 from stvsr_cli.media.read.deinterlace import with_fields
 from stvsr_cli.media.read.glances import Chunk, Glance
@@ -171,7 +172,8 @@ class Film:
         """Have the file made in stretches, by all workers."""
         job, pool = self.job, self.crew.pool
         self._tell("load", 0, None)
-        info = replace(with_fields(self.info, job.deinterlace), path=job.input.resolve())
+        info = with_bars(with_fields(self.info, job.deinterlace), job.crop_bars)
+        info = replace(info, path=job.input.resolve())
         facts = pool.facts()
         self._seconds["load"] = facts.load_s
         self._identity = file_identity(job.input)

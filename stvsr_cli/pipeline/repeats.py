@@ -93,4 +93,4 @@ def _made_anew(held: list[Frame], following: Frame, insert: Insert, device: torc
     between = insert(ends, len(held))[0, 1:-1]
     pictures = from_rgb(between, held[0].picture.pix_fmt, held[0].picture.color)
     for frame, picture in zip(held[1:], pictures, strict=True):
-        yield replace(frame, picture=picture)
+        yield replace(frame, picture=replace(picture, around=frame.picture.around))

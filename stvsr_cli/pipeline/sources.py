@@ -1,5 +1,6 @@
 """Where a job's frames come from: a file, a pipe, or pictures. An input is opened and described once."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,11 +13,14 @@ from stvsr_cli.errors import InputChanged, InputError, UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.media.images import ImageSource, is_image, is_pattern, list_images
 from stvsr_cli.media.pipes import Y4mSource, is_pipe, open_pipe
+from stvsr_cli.media.read.bars import with_bars
 from stvsr_cli.media.read.decode import Frame, decode
 from stvsr_cli.media.read.deinterlace import with_fields
 from stvsr_cli.media.read.part import snapped
 from stvsr_cli.media.read.probe import VIDEO_SUFFIXES, VideoInfo, check_local, check_size, is_url, probe
 from stvsr_cli.runtime import watchdog
+
+logger = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -145,7 +149,8 @@ def open_source(job: Job, stop: threading.Event | None = None) -> Iterator[Sourc
     """
     if reads_pictures(job.input):
         paths = list_images(job.input) if not is_single(job.input) else [job.input]
-        yield PictureSource(paths, ImageSource(paths, job.input, job.fps), job, files_identity(paths))
+        images = ImageSource(paths, job.input, job.fps, job.crop_bars)
+        yield PictureSource(paths, images, job, files_identity(paths))
         return
     if job.fps is not None:
         raise UsageError("--fps is for pictures; a video says its own rate.", hint="Leave it out.")
@@ -156,6 +161,7 @@ def open_source(job: Job, stop: threading.Event | None = None) -> Iterator[Sourc
     with open_pipe(job.input, stop) as opened:
         if isinstance(opened, Y4mSource):
             check_size(opened.info.path, opened.info.width, opened.info.height, job.max_pixels)
+            _check_stream(job)
             yield StreamSource(opened, job)
             return
         try:
@@ -165,10 +171,21 @@ def open_source(job: Job, stop: threading.Event | None = None) -> Iterator[Sourc
         yield VideoSource(info, job, None, stop)
 
 
+def _check_stream(job: Job) -> None:
+    """Say that bars are not looked for in what can be read only once. Raises UsageError where they are to go."""
+    if job.crop_bars == "remove":
+        raise UsageError(
+            "--crop-bars remove needs to look ahead, and YUV4MPEG2 through a pipe is read only once.",
+            hint="Name a file, or send another container, such as Matroska.",
+        )
+    if job.crop_bars == "auto":
+        logger.info("black bars are not looked for: YUV4MPEG2 through a pipe is read only once")
+
+
 def _probed(job: Job, path: Path) -> VideoInfo:
     with watchdog.busy("read"):
         info = probe(path, video_stream=job.video_stream, allow_url=job.allow_url, max_pixels=job.max_pixels)
-        return with_fields(info, job.deinterlace)
+        return with_bars(with_fields(info, job.deinterlace), job.crop_bars)
 
 
 def check_source(job: Job) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stvsr_cli import Job
+from stvsr_cli.color.box import Box
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.size import Size, find_size
 from stvsr_cli.media.read.probe import probe
@@ -36,14 +37,16 @@ def size(across, down, *, rotation=0, aspect=Fraction(1), **asked):
 )
 def test_sizes_of_a_wide_video(asked, wanted):
     found = size(320, 180, **asked)
-    assert (found.width, found.height, found.picture_width, found.picture_height) == wanted
+    assert (found.width, found.height, found.picture.width, found.picture.height) == wanted
 
 
 def test_what_is_shown_counts():
     turned = size(320, 180, rotation=90, width=1000, height=2000, fit_mode="pad")
-    assert turned == Size(2000, 1000, 1778, 1000, Fraction(50, 9))
+    middle = Box(110, 0, 1778, 1000)
+    assert turned == Size(2000, 1000, middle, middle, Fraction(50, 9))
     wide = size(160, 180, aspect=Fraction(2), width=1280, height=1280, fit_mode="pad")
-    assert wide == Size(640, 1280, 640, 720, Fraction(4))
+    middle = Box(0, 280, 640, 720)
+    assert wide == Size(640, 1280, middle, middle, Fraction(4))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_the_picture_keeps_its_shape_and_meets_the_frame(across, down, box, mode
     if not 1 <= asked <= 16:
         return
     found = size(across, down, width=box[0], height=box[1], fit_mode=mode)
-    picture = (found.picture_width, found.picture_height)
+    picture = (found.picture.width, found.picture.height)
     assert all(side % 2 == 0 for side in (found.width, found.height, *picture))
     assert abs(picture[0] - across * asked) <= 2 and abs(picture[1] - down * asked) <= 2
     if mode == "inside":

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stvsr_cli import Job, upscale
+from stvsr_cli.color.box import Box
 from stvsr_cli.errors import InputError, OutputError, UsageError
 from stvsr_cli.job.report import Loaded
 from stvsr_cli.job.size import Size, find_size
@@ -268,6 +269,9 @@ def test_bad_paths_are_found_before_the_model_is_loaded(tmp_path):
         upscale(job_of(source, source, overwrite=True))
 
 
+ALL = Box(0, 0, 1280, 720)
+
+
 class Hungry(linear.LinearModel):
     """Needs a known number of bytes for each input pixel."""
 
@@ -289,7 +293,7 @@ def test_a_plan_says_what_will_come(tmp_path):
     planned = plan(job, briefly=True).plan
     assert (planned.width, planned.height, planned.num_frames) == (1280, 720, 200)
     assert planned.rate == 100 and planned.num_windows == 6
-    assert planned.size == find_size(planned.info, job) == Size(1280, 720, 1280, 720, Fraction(4))
+    assert planned.size == find_size(planned.info, job) == Size(1280, 720, ALL, ALL, Fraction(4))
 
 
 def test_a_frame_to_fit_is_filled_with_bars_or_with_sides_cut_off(tmp_path):

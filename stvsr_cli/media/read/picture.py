@@ -1,5 +1,6 @@
 """Decoded frames as planes of one of a few formats: cropped, laid over black, in the colours that they are tagged with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import av
@@ -7,6 +8,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 
 from stvsr_cli.media.pyav import side_data
+from stvsr_cli.media.read.black import has_picture
 from stvsr_cli.media.read.hdr import dynamic_kinds
 from stvsr_cli.media.read.probe import UNSPECIFIED, ColorTags, VideoInfo, matrix_of, range_of
 
@@ -37,6 +39,8 @@ class Picture:
     color: ColorTags
     beside: Beside | None = None
     """A tiny frame that carries what goes to the encoder with the picture, such as closed captions."""
+    around: "Picture | None" = None
+    """The whole frame, where bars that were left out of this picture are not black for once."""
 
     @property
     def bit_depth(self) -> int:
@@ -78,9 +82,14 @@ def picture_of(frame: av.VideoFrame, info: VideoInfo) -> Picture:
     planes = _planes(frame)
     if has_alpha:
         planes = _on_black(planes[:1] if target.startswith("gray") else planes[:3], planes[3], target, color)
+    around = None
+    if any(info.bars):
+        whole = Picture(_cropped(planes, info.crop[0] - info.bars[0], info.crop[1] - info.bars[1], info.whole_size),
+                        target, color)  # fmt: skip
+        around = whole if has_picture(whole, info.bars) else None
     if any(info.crop):
-        planes = [_cropped(plane, planes[0].shape, info) for plane in planes]
-    return Picture(tuple(planes), target, color, _carrier(frame))
+        planes = list(_cropped(planes, *info.crop[:2], (info.width, info.height)))
+    return Picture(tuple(planes), target, color, _carrier(frame), around)
 
 
 def tags_of(frame: av.VideoFrame, info: VideoInfo) -> ColorTags:
@@ -89,12 +98,17 @@ def tags_of(frame: av.VideoFrame, info: VideoInfo) -> ColorTags:
     return replace(info.color, range=range_of(frame) or info.color.range, matrix=matrix or info.color.matrix)
 
 
-def _cropped(plane: np.ndarray, whole: tuple[int, ...], info: VideoInfo) -> np.ndarray:
-    """What is left of a plane. Where chroma has no sample at the border asked for, the one before it is taken."""
-    left, top = info.crop[:2]
-    steps = [-(-side // part) for side, part in zip(whole, plane.shape, strict=True)]
-    rows, columns = (-(-side // step) for side, step in zip((info.height, info.width), steps, strict=True))
-    return plane[top // steps[0] :, left // steps[1] :][:rows, :columns]
+def _cropped(planes: Sequence[np.ndarray], left: int, top: int, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
+    """What is left of planes. Where chroma has no sample at the border asked for, the one before it is taken.
+
+    size: width and height of what is left.
+    """
+    found = []
+    for plane in planes:
+        tall, wide = (-(-side // part) for side, part in zip(planes[0].shape, plane.shape, strict=True))
+        rows, columns = -(-size[1] // tall), -(-size[0] // wide)
+        found.append(plane[top // tall :, left // wide :][:rows, :columns])
+    return tuple(found)
 
 
 def _carrier(frame: av.VideoFrame) -> av.VideoFrame | None:

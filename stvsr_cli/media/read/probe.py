@@ -21,13 +21,14 @@ from stvsr_cli.media.read.opening import is_url as is_url
 from stvsr_cli.media.read.opening import location as location
 from stvsr_cli.media.read.opening import open_input as open_input
 from stvsr_cli.media.read.siting import DEFAULT
+from stvsr_cli.media.read.tags import MATRIX_BT601 as MATRIX_BT601
+from stvsr_cli.media.read.tags import MATRIX_BT709 as MATRIX_BT709
+from stvsr_cli.media.read.tags import MATRIX_RGB as MATRIX_RGB
+from stvsr_cli.media.read.tags import RANGE_FULL as RANGE_FULL
+from stvsr_cli.media.read.tags import RANGE_LIMITED as RANGE_LIMITED
+from stvsr_cli.media.read.tags import UNSPECIFIED as UNSPECIFIED
+from stvsr_cli.media.read.tags import ColorTags as ColorTags
 
-UNSPECIFIED = 2
-"""FFmpeg's number for an unspecified matrix, primaries or transfer function (ISO/IEC 23091-2)."""
-MATRIX_RGB, MATRIX_BT709, MATRIX_BT601 = 0, 1, 6
-RANGE_LIMITED, RANGE_FULL = 1, 2
-STANDARD_PX = (1280, 576)
-"""Width from which, and height above which, players take a video that does not say for BT.709."""
 DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 VIDEO_SUFFIXES = frozenset(
     ".3gp .asf .avi .divx .dv .f4v .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .rm .rmvb "
@@ -42,32 +43,9 @@ COUNTED = frozenset({"avi"})
 """Containers that keep no times of presentation, only the order of decoding."""
 MOST_LATE = 8
 """Frames by which the second frame of such a file may come late because the first one was moved to 0."""
+NO_BARS = (0, 0, 0, 0)
 LARGEST_BASE = (1 << 31) - 1
 """Largest number of either part of a time base."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ColorTags:
-    """Colour description by the numbers of ISO/IEC 23091-2, which FFmpeg uses; 2 is unspecified."""
-
-    matrix: int = UNSPECIFIED
-    range: int = 0
-    """0 unspecified, 1 limited, 2 full."""
-    primaries: int = UNSPECIFIED
-    transfer: int = UNSPECIFIED
-    siting: str = DEFAULT
-    """Where chroma samples of 4:2:0 and 4:2:2 lie: one of `siting.LOCATIONS`."""
-
-    def resolved_matrix(self, width_px: int, height_px: int) -> int:
-        """The matrix, or what players assume without one: BT.709 for a large video, BT.601 for a small one."""
-        if self.matrix != UNSPECIFIED:
-            return self.matrix
-        return MATRIX_BT709 if width_px >= STANDARD_PX[0] or height_px > STANDARD_PX[1] else MATRIX_BT601
-
-    @property
-    def is_full_range(self) -> bool:
-        """Whether code values span all bits; unspecified means limited."""
-        return self.range == RANGE_FULL
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +112,11 @@ class VideoInfo:
     max_pixels: int | None = None
     """Most pixels that a frame may have, should the size change; None: any number."""
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Pixels that the container says to leave out, left, top, right and bottom."""
+    """Pixels that are left out, left, top, right and bottom: as the container says, and bars."""
+    bars: tuple[int, int, int, int] = NO_BARS
+    """Black bars among them, left, top, right and bottom."""
+    puts_bars_back: bool = True
+    """Whether what is made of the video has bars again."""
     has_alpha: bool = False
     """Whether transparency lies beside the pictures of VP8 or VP9."""
     clock: Clock = STEADY
@@ -156,9 +138,21 @@ class VideoInfo:
         return self.width + left + right, self.height + top + bottom
 
     @property
+    def whole_size(self) -> tuple[int, int]:
+        """Width and height with the bars."""
+        left, top, right, bottom = self.bars
+        return self.width + left + right, self.height + top + bottom
+
+    @property
+    def returned_bars(self) -> tuple[int, int, int, int]:
+        """The bars that are put back."""
+        return self.bars if self.puts_bars_back else NO_BARS
+
+    @property
     def shown_size(self) -> tuple[Fraction, Fraction]:
-        """Width and height as players show them: after rotation, with square pixels."""
-        width, height = self.width * self.sample_aspect_ratio, Fraction(self.height)
+        """Width and height as players show what is made of it: with bars that are put back, rotated, of square pixels."""
+        whole = self.whole_size if self.puts_bars_back else (self.width, self.height)
+        width, height = whole[0] * self.sample_aspect_ratio, Fraction(whole[1])
         return (height, width) if self.rotation % 180 else (width, height)
 
     @property
