@@ -1,10 +1,12 @@
 """How fast a model is here: one window step by step, and a whole run, with the floor of both and the memory."""
 
 import logging
+import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ from torch import Tensor
 from stvsr_cli.bench import live_memory
 from stvsr_cli.bench.clip import make_clip
 from stvsr_cli.bench.floor import Rates, count_work, measure_rates, synchronise
+from stvsr_cli.bench.profile import Operation, operations
 from stvsr_cli.bench.random_models import build
 from stvsr_cli.engine.local import Run
 from stvsr_cli.errors import ModelError
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded
-from stvsr_cli.media.read.decode import Picture, decode
+from stvsr_cli.media.read.decode import Frame, Picture, decode
+from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.media.write.pace import advice
 from stvsr_cli.media.write.packets import PacketEncoder
 from stvsr_cli.models.catalogue import find_model
 from stvsr_cli.models.contract import OneStepModel, PartedModel, Request
@@ -33,6 +38,8 @@ from stvsr_cli.runtime.workers import Worker
 logger = logging.getLogger(__name__)
 
 VERBS = ("initialise", "encode", "condition", "denoise", "decode")
+BOUND = 0.9
+"""Share of a run's time from which on a stage that is at work is what the run waits for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +53,10 @@ class BenchConfig:
     """full; or tiny, for models with random weights: the same code in a moment."""
     random: bool = False
     """Whether weights are random even where some are installed."""
+    operations: int = 0
+    """How many of a window's operations are listed, those that take most time first."""
+    until: float = math.inf
+    """Moment, by `time.perf_counter`, at which no more frames are taken into the whole run; none at all if it is past."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +94,10 @@ class Measured:
     """Share of the whole run's time in which the device was at the model."""
     batch: int
     """Windows that were taken together."""
+    advice: str | None = None
+    """What to do about an encoder that keeps the model waiting."""
+    operations: Sequence[Operation] = ()
+    """What one window spends most time in."""
 
 
 def what_device(device: torch.device) -> str:
@@ -126,28 +141,39 @@ def measure(job: Job, config: BenchConfig, rates: Rates | None = None) -> Measur
         plan = plan_on(job, info, loaded)
         tile = plan.tile.size_px
         window = (size, min(tile or info.height, info.height), min(tile or info.width, info.width))
-        verbs, work, peak = _window(model, window, job.fps_factor, device)
+        verbs, work, peak, listed = _window(model, window, job.fps_factor, device, config.operations)
         fresh = step * job.fps_factor
         needs = plan_memory(model, *window, job.fps_factor, offload=offload_on(job.fit, device))
         stages: dict[str, float] = {}
         run_fps, busy, batch = 0.0, 0.0, 1
-        if config.windows:
-            stages, run_fps, busy, batch = _run(
-                Run(plan, loaded, lambda: decode(info, threads=job.threads)), Path(name)
-            )
+        if config.windows and time.perf_counter() < config.until:
+            source = partial(_frames_until, config.until, info, job.threads)
+            stages, run_fps, busy, batch = _run(Run(plan, loaded, source), Path(name))
+        elif config.windows:
+            logger.warning("%s: no time was left for a whole run", job.model)
     total = sum(verbs.values())
+    keeps_waiting = stages and stages["encode"] > BOUND * stages["total"] and stages["model"] > 0
     return Measured(
         model=job.model, weights=weights, device=what_device(device), precision=str(loaded.dtype).removeprefix("torch."),
         window=window, output=(plan.height, plan.width), verbs=verbs, window_fps=fresh / total / plan.num_tiles,
         teraflop=work.operations / 1e12, floor_s=work.floor_s(rates), traffic_s=work.traffic_s(rates), peak_bytes=peak,
         planned_bytes=needs.total, stages=stages, run_fps=run_fps, busy=busy, batch=batch,
+        advice=advice(plan.encoder, stages["total"] / stages["model"]) if keeps_waiting else None, operations=listed,
     )  # fmt: skip
 
 
+def _frames_until(moment: float, info: VideoInfo, threads: int) -> Iterator[Frame]:
+    """The frames of a clip that are decoded before a moment; the first in any case."""
+    for frame in decode(info, threads=threads):
+        yield frame
+        if time.perf_counter() >= moment:
+            return
+
+
 def _window(
-    model: OneStepModel, window: tuple[int, int, int], fps_factor: int, device: torch.device
-) -> tuple[dict[str, float], Any, int]:
-    """Seconds of one window by verb, its work, and its peak memory."""
+    model: OneStepModel, window: tuple[int, int, int], fps_factor: int, device: torch.device, num_listed: int
+) -> tuple[dict[str, float], Any, int, list[Operation]]:
+    """Seconds of one window by verb, its work, its peak memory, and the operations that take most time."""
     from stvsr_cli.models.step import padding
 
     count, height, width = window
@@ -163,11 +189,13 @@ def _window(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     seconds = _verbs(model, frames, request, device)
-    if device.type == "cuda":
-        return seconds, work, peak_bytes(device)
-    weights = weights_of(model)
-    beyond = live_memory.peak_bytes(lambda: _verbs(model, frames, request, device), weights)
-    return seconds, work, beyond + sum(tensor.nbytes for tensor in weights)
+    peak = peak_bytes(device)
+    if device.type != "cuda":
+        weights = weights_of(model)
+        peak = live_memory.peak_bytes(lambda: _verbs(model, frames, request, device), weights)
+        peak += sum(tensor.nbytes for tensor in weights)
+    listed = operations(lambda: _verbs(model, frames, request, device), device, num_listed) if num_listed else []
+    return seconds, work, peak, listed
 
 
 def weights_of(model: OneStepModel) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """What was measured, as a table, as JSON and as a picture."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,16 @@ def as_table(rows: Sequence[Measured]) -> list[str]:
     if any(row.stages for row in rows):
         titles = ["model", "output", "batch", *(f"{stage} s" for stage in STAGES), "total s", "frames/s", "device busy"]
         lines += ["", "whole run", "", *_aligned([titles, *(_run_cells(row) for row in rows if row.stages)])]
+    lines += [f"{row.model}: {row.advice}" for row in rows if row.advice]
     return lines
+
+
+def as_list(row: Measured) -> list[str]:
+    """The operations in which a window of a model spends most time, a line each."""
+    titles = ["ms", "share", "calls", "operation", "shapes"]
+    cells = [[f"{1000 * item.seconds:.2f}", f"{item.share:.0%}", str(item.calls), item.name, item.shapes]
+             for item in row.operations]  # fmt: skip
+    return [f"{row.model}: where a window's time goes", "", *_aligned([titles, *cells], left=(3, 4))]
 
 
 def _window_cells(row: Measured) -> list[str]:
@@ -43,10 +52,14 @@ def _run_cells(row: Measured) -> list[str]:
     ]  # fmt: skip
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def _aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:
+    """left: the columns that are aligned there; others are numbers."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
-            for row in rows]  # fmt: skip
+    lines = [
+        "  ".join(cell.ljust(widths[i]) if i in left else cell.rjust(widths[i]) for i, cell in enumerate(row))
+        for row in rows
+    ]
+    return [line.rstrip() for line in lines]
 
 
 def as_dict(row: Measured) -> dict[str, Any]:

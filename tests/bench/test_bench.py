@@ -1,6 +1,7 @@
 """`stvsr bench` measures any model on any device, with whatever weights there are."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ from torch import nn
 from torch.nn import functional
 from typer.testing import CliRunner
 
+from stvsr_cli.bench.clip import make_clip
 from stvsr_cli.bench.floor import Rates, count_work, measure_rates
-from stvsr_cli.bench.measure import VERBS
+from stvsr_cli.bench.measure import VERBS, _frames_until, measure
 from stvsr_cli.cli import app
+from stvsr_cli.media.write.packets import PacketEncoder
 
 SMALL = (
     "--tiny",
@@ -59,6 +62,52 @@ def test_the_table_has_a_line_a_model_in_each_block():
     assert "device busy" in text and "planned" in text
     text = bench(*SMALL, "--model", "linear", "--windows", "0")
     assert "whole run" not in text
+
+
+def test_each_model_is_printed_when_it_is_measured_and_then_all_together():
+    text = bench(*SMALL, "--model", "linear", "--model", "compact", "--windows", "0")
+    assert [line.split()[0] for line in text.splitlines() if line.startswith(("linear", "compact", "all"))] == [
+        "linear", "compact", "all", "linear", "compact"]  # fmt: skip
+
+
+def test_the_operations_that_take_most_time_are_listed():
+    text = bench(*SMALL, "--model", "compact", "--windows", "0", "--operations", "3")
+    rows = text.split("compact: where a window's time goes")[1].split("\n\n")[1].splitlines()
+    assert rows[0].split() == ["ms", "share", "calls", "operation", "shapes"] and len(rows) == 4
+    listed = json.loads(bench(*SMALL, "--model", "compact", "--windows", "0", "--operations", "3", "--json"))[
+        "operations"
+    ]
+    times = [item["seconds"] for item in listed]
+    assert times == sorted(times, reverse=True) and 0 < sum(item["share"] for item in listed) <= 1
+    assert all(item["calls"] >= 1 for item in listed)
+
+
+def test_no_frames_are_taken_into_a_run_when_its_time_is_over(tmp_path):
+    info = make_clip(tmp_path / "clip.mkv", 32, 16, 6)
+    assert [len(list(_frames_until(moment, info, 1))) for moment in (0.0, float("inf"))] == [1, 6]
+
+
+def test_models_for_which_no_time_is_left_are_named(monkeypatch):
+    def slow(*given):
+        time.sleep(1)
+        return measure(*given)
+
+    monkeypatch.setattr("stvsr_cli.bench.measure.measure", slow)
+    result = CliRunner().invoke(app, ["bench", *SMALL, "--model", "linear", "--model", "compact", "--seconds", "1"])
+    assert "linear" in result.stdout and "compact" not in result.stdout
+    assert result.stderr.splitlines()[-1] == "not measured, as the time is over: compact"
+
+
+def test_an_encoder_that_keeps_the_model_waiting_is_said(monkeypatch):
+    keep = PacketEncoder.encode
+
+    def slow(self, *item):
+        time.sleep(0.05)
+        return keep(self, *item)
+
+    monkeypatch.setattr(PacketEncoder, "encode", slow)
+    text = bench(*SMALL, "--preset", "medium", "--model", "linear", "--windows", "20")
+    assert text.splitlines()[-2].startswith("linear: libx264 is slower than the model and keeps it waiting; --preset ")
 
 
 @pytest.mark.slow
