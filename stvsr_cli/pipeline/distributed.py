@@ -18,6 +18,7 @@ from stvsr_cli.engine.ray.cluster import RayConfig, workers_of
 from stvsr_cli.engine.ray.looks import looks
 from stvsr_cli.engine.ray.pieces import Made, Piece, Tools
 from stvsr_cli.engine.ray.pool import Pool, Seat, Task, batch_of
+from stvsr_cli.engine.repeats import tell
 from stvsr_cli.errors import Interrupted, OutputError, UsageError
 from stvsr_cli.job.cutter import Cutter, Totals
 from stvsr_cli.job.disk import check_space, warn_of_limits
@@ -108,8 +109,6 @@ def distribute(
         raise UsageError("--engine ray takes video files.", hint="Leave it out for pictures and pipes.")
     if job.resume == "never":
         raise UsageError("--engine ray keeps a journal.", hint="Leave out --resume never.")
-    if job.repeats != "keep":
-        raise UsageError("--engine ray leaves repeats as they are.", hint="Leave out --repeats.")
     if job.resume == "auto" and (done := settle(job.output)) is not None:
         logger.info("%s was finished already", job.output)
         return Report(output=probe(job.output), seconds={"model": 0.0, "total": 0.0}, peak_bytes=0, **asdict(done))
@@ -218,6 +217,8 @@ class Film:
                     scan.end()
                 self._accept(journal)
             scan.check()
+            if job.repeats == "smooth":
+                tell(job, sum(moment.nth > 0 for moment in known), len(known))
         finally:
             scan.end()
             self.crew.pool.cancel(task for task, _ in self._tasks.values())
@@ -233,13 +234,16 @@ class Film:
         return stretches.totals
 
     def _submit(self, job: Job, planned: Plan, journal: Journal, stretch: Stretch, known: list[Moment]) -> None:
-        needed = tuple(known[stretch.begin.context : stretch.seen])
-        info = planned.info
+        first = stretch.begin.context - known[stretch.begin.context].nth
+        beyond = stretch.seen
+        while known[beyond - 1].nth:  # as far as the frame that the last repeats move towards
+            beyond += 1
+        needed, info = tuple(known[first:beyond]), planned.info
 
         def send(seat: Seat, task: Task) -> Any:
             shares = self.crew.share(seat, job, self._identity)
             piece = Piece(
-                job=job, planned=planned, stretch=stretch, moments=needed,
+                job=job, planned=planned, stretch=stretch, first=first, moments=needed,
                 call=batch_of(journal.pinned["call"], seat, task), longest=journal.pinned["longest"],
                 folder=journal.folder.resolve() if shares else None,
             )  # fmt: skip

@@ -42,7 +42,9 @@ def load(job: Job) -> Loaded:
     )
     known = ""
     if weights is not None and (job.record or job.resume != "never"):
-        known = fingerprint([path for path in (weights, between) if path is not None], hashes().of)
+        repeats = find_complete("compact", find_model("compact").needs) if job.repeats == "smooth" else None
+        found = dict.fromkeys(path for path in (weights, between, repeats) if path is not None)
+        known = fingerprint(list(found), hashes().of)
     return Loaded(model, device, dtype, time.perf_counter() - begin, known)
 
 

@@ -4,6 +4,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from stvsr_cli.errors import Interrupted
@@ -12,6 +13,7 @@ from stvsr_cli.job.stretches import Stretch, Stretches
 from stvsr_cli.media.read.glances import Chunk, Glance, chunks_of, joined_moments
 from stvsr_cli.media.read.moments import Differs, Moment, moments
 from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.media.read.repeats import LONGEST
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +52,23 @@ class Scan:
         self.seconds = time.perf_counter() - begin
 
     def _cuts(self) -> Iterator[bool]:
+        """Whether a shot begins with a frame; what its repeats are made from is known by then."""
+        waiting: deque[Moment] = deque()
+        ahead = LONGEST if self._job.repeats == "smooth" else 0
         for moment in self._moments():
             if self._end.is_set():
                 raise Interrupted("the scan was stopped.")
             self._known.append(moment)
-            yield moment.cut
+            waiting.append(moment)
+            if len(waiting) > ahead:
+                yield waiting.popleft().cut
+        yield from (moment.cut for moment in waiting)
 
     def _moments(self) -> Iterator[Moment]:
         """All moments: by looks at chunks, as far as those give what reading in one go does; the rest by that."""
         job, info = self._job, self._info
-        chunks = chunks_of(info, CHUNK_FRAMES) if job.start is None and job.end is None else None
+        smooth, is_part = job.repeats == "smooth", job.start is not None or job.end is not None
+        chunks = None if smooth or is_part else chunks_of(info, CHUNK_FRAMES)
         if chunks is not None and len(chunks) > 1:
             try:
                 yield from joined_moments(chunks, self._look(info, chunks), mode=job.cuts)
@@ -68,7 +77,7 @@ class Scan:
                 logger.debug("the scan goes on in one go: %s", difference)
         known = len(self._known)
         for number, moment in enumerate(
-            moments(info, start=job.start, end=job.end, threads=job.threads, mode=job.cuts)
+            moments(info, start=job.start, end=job.end, threads=job.threads, mode=job.cuts, repeats=smooth)
         ):
             if number >= known:
                 yield moment

@@ -9,6 +9,7 @@ from stvsr_cli import __version__
 from stvsr_cli.durable.journal import Journal
 from stvsr_cli.durable.recorder import Recorder
 from stvsr_cli.engine.local import Run
+from stvsr_cli.engine.repeats import handled
 from stvsr_cli.job.cutter import Cutter, Totals
 from stvsr_cli.job.described import described
 from stvsr_cli.job.disk import check_space, warn_of_limits
@@ -16,7 +17,6 @@ from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded, Progress, Report
 from stvsr_cli.media.write.encode import Output
 from stvsr_cli.pipeline.loading import apply_compile, plan_on
-from stvsr_cli.pipeline.repeats import handled
 from stvsr_cli.pipeline.sinks import Sink
 from stvsr_cli.pipeline.sources import Source
 
@@ -50,7 +50,7 @@ def work(
         check_space(job, plan, journal=None if journal is None else journal.folder)
         warn_of_limits(job, plan)
         apply_compile(job, plan, loaded)
-        run = Run(plan, loaded, handled(source.frames, job, loaded), progress)
+        run = Run(plan, loaded, handled(source.frames, job, loaded), progress, is_marked=job.repeats == "smooth")
         if journal is not None:
             run.remember(journal.pinned, journal.pin)
         with sink.open(source.info, plan.spec, journal) as out:

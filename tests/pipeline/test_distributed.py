@@ -185,3 +185,40 @@ def packets(path):
     """The video's packets, with their times."""
     with av.open(str(path)) as container:
         return [(packet.pts, packet.dts, bytes(packet)) for packet in container.demux(video=0)]
+
+
+def on_twos(path, count=60):
+    """Shots of 9, 20 and more frames in which pictures repeat twice, three times, or not."""
+    shown = [i - i % (2 if i < 9 else 3 if i < 29 else 1 + i % 2) for i in range(count)]
+    looks = [0 if i < 9 else 1 if i < 29 else 2 for i in range(count)]
+    pictures = [pattern(3 * i + 90 * look, 48, 32)[:, :, [look, (look + 1) % 3, 2 - look]] // (1 + look)
+                for i, look in zip(shown, looks, strict=True)]  # fmt: skip
+    return make_video(path, pictures, options={"crf": "12", "preset": "ultrafast", "g": "7"})
+
+
+@pytest.mark.parametrize("name", ["windows", "overlap", "batch", "part", "hidden cuts"])
+@pytest.mark.parametrize("ship", ["never", "always"])
+def test_repeats_are_made_anew_as_the_local_engine_does(tmp_path, name, ship, caplog):
+    source = on_twos(tmp_path / "in.mp4")
+    asked = {**CASES[name], "repeats": "smooth", "segment_frames": 8}
+    upscale(job_of(source, tmp_path / "whole.mp4", **asked), loaded=loaded())
+    said = [line for line in caplog.messages if "made anew" in line]
+    job = job_of(source, tmp_path / "out.mp4", **asked)
+    workers = crew(job, ship=ship)
+    distributed.distribute(job, workers)
+    assert len(workers.pool.made) > 2
+    assert [line for line in caplog.messages if "made anew" in line] == said * 2 and " 0 of" not in said[0]
+    assert job.output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    upscale(job_of(source, tmp_path / "kept.mp4", **asked | {"repeats": "keep"}), loaded=loaded())
+    assert (tmp_path / "kept.mp4").read_bytes() != job.output.read_bytes()
+
+
+def test_either_engine_goes_on_with_repeats(tmp_path):
+    source = on_twos(tmp_path / "in.mp4")
+    asked = {"repeats": "smooth", **WINDOWED}
+    upscale(job_of(source, tmp_path / "whole.mp4", **asked), loaded=loaded())
+    job = job_of(source, tmp_path / "out.mp4", **asked)
+    with pytest.raises(RuntimeError):
+        distributed.distribute(job, crew(job, most=3))
+    upscale(job, loaded=loaded())
+    assert job.output.read_bytes() == (tmp_path / "whole.mp4").read_bytes()

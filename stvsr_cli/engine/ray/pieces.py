@@ -55,8 +55,10 @@ class Piece:
     """Windows per model call here: the plan's batch, or fewer where memory is short."""
     longest: int
     """Frames per model call, where an earlier run had no memory for whole windows; 0: whole windows."""
+    first: int
+    """Which frame the first of the moments is."""
     moments: tuple[Moment, ...]
-    """Of the frames that the model must see."""
+    """Of the frames that the model must see, and those that repeats among them are made from."""
     folder: Path | None
     """Where the segment goes, if the worker has the program's disk; it then reads the input there, too."""
 

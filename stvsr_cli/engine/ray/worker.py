@@ -19,6 +19,7 @@ from stvsr_cli.durable.manifest import file_identity
 from stvsr_cli.durable.segments import Segment, SegmentWriter
 from stvsr_cli.engine.local import Run
 from stvsr_cli.engine.ray.pieces import Facts, Made, Outcome, Piece, Tools
+from stvsr_cli.engine.repeats import Insert, inserter, remade
 from stvsr_cli.errors import DeviceError, StvsrError
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded, Progress
@@ -47,6 +48,7 @@ class Worker:
         """job: says which model. node: name of the machine. threads: compute threads; 0: as the job says."""
         self._tools, self._job, self._node, self._threads = tools, job, node, threads
         self._model: Loaded | None = None
+        self._insert: Insert | None = None
         self._frames = 0
 
     def prepare(self) -> Facts | StvsrError:
@@ -72,6 +74,12 @@ class Worker:
             if self._threads:
                 torch.set_num_threads(self._threads)
         return self._model
+
+    def _inserter(self) -> Insert:
+        """What makes frames that repeat others anew."""
+        if self._insert is None:
+            self._insert = inserter(self._loaded())
+        return self._insert
 
     def plan(self, job: Job, info: VideoInfo) -> Outcome:
         """Plan a job for the device here."""
@@ -172,14 +180,19 @@ class Worker:
         seek: moment to read the input from; None: its start. file: what to read in place of it. Raises Differs.
         """
         job, plan, stretch = piece.job, piece.planned, piece.stretch
-        known, first = piece.moments, stretch.begin.context
+        known, first = piece.moments, piece.first
 
         def source() -> Iterator[Frame]:
             if seek is None:
-                return all_frames(
+                frames = all_frames(
                     plan.info, known, first, start=plan.start, end=plan.end, threads=job.threads, file=file
                 )
-            return stretch_frames(plan.info, known, first, threads=job.threads, seek=seek, file=file)
+            else:
+                frames = stretch_frames(plan.info, known, first, threads=job.threads, seek=seek, file=file)
+            if job.repeats == "keep":
+                return frames
+            made = remade(frames, known, first, self._inserter(), self._loaded().device)
+            return (frame for frame in made if frame.index < stretch.seen)
 
         run = Run(plan, self._loaded(), source, is_marked=True)
         run.remember({"call": piece.call, "longest": piece.longest}, _gives_way_from(piece))

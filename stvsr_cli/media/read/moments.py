@@ -12,6 +12,7 @@ import numpy as np
 from stvsr_cli.errors import InputError
 from stvsr_cli.media.read.decode import Frame, Picture, as_stored, decode, picture_of
 from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.media.read.repeats import groups
 from stvsr_cli.media.read.shots import mark_cuts
 
 
@@ -26,6 +27,8 @@ class Moment:
     """Whether a new shot begins here."""
     check: int
     """CRC-32 of the pixels."""
+    nth: int = 0
+    """Which of the frames with one picture this is: 0 has its own, the others are made anew towards the next of them."""
 
 
 class Differs(Exception):
@@ -33,11 +36,17 @@ class Differs(Exception):
 
 
 def moments(
-    info: VideoInfo, *, start: Fraction | None, end: Fraction | None, threads: int, mode: str
+    info: VideoInfo, *, start: Fraction | None, end: Fraction | None, threads: int, mode: str, repeats: bool = False
 ) -> Iterator[Moment]:
-    """Yield the moments of a video's frames. Arguments as of `decode` and `mark_cuts`; raises InputError."""
-    for frame in mark_cuts(decode(info, start=start, end=end, threads=threads), mode=mode):
-        yield Moment(frame.pts, frame.duration, frame.cut, checksum(frame.picture))
+    """Yield the moments of a video's frames. Arguments as of `decode` and `mark_cuts`; raises InputError.
+
+    repeats: whether to find those that are to be made anew.
+    """
+    frames = mark_cuts(decode(info, start=start, end=end, threads=threads), mode=mode)
+    for group, following in groups(frames) if repeats else (([frame], None) for frame in frames):
+        for number, frame in enumerate(group):
+            nth = number if following is not None else 0
+            yield Moment(frame.pts, frame.duration, frame.cut, checksum(frame.picture), nth)
 
 
 def checksum(picture: Picture) -> int:

@@ -62,8 +62,8 @@ class Repeats:
         self._usual.extend([change] * REMEMBERED)
 
 
-def groups(frames: Iterable[Frame]) -> Iterator[tuple[list[Frame], bool]]:
-    """Yield frames together with those that repeat them, and whether a shot ends there; lags by a group.
+def groups(frames: Iterable[Frame]) -> Iterator[tuple[list[Frame], Frame | None]]:
+    """Yield frames together with those that repeat them, and the next one of their shot; lags by a group.
 
     frames: with their cuts marked. Most groups are of one frame. Holds `LONGEST` frames.
     """
@@ -78,10 +78,10 @@ def groups(frames: Iterable[Frame]) -> Iterator[tuple[list[Frame], bool]]:
                 continue
         if len(group) == LONGEST:
             repeats.note_still(change)
-            yield from (([held], False) for held in group[:-1])
+            yield from (([held], None) for held in group[:-1])
             group = group[-1:]
         if group:
-            yield group, frame.cut
+            yield group, None if frame.cut else frame
         group = [frame]
     if group:
-        yield group, True
+        yield group, None

@@ -18,8 +18,9 @@ def steady(frames: Iterable[Frame], info: VideoInfo, rate: Fraction, start: Frac
     yielded count in ticks of 1 / rate.
     """
     begin = info.origin + (start or 0)
-    count, is_even = 0, True
+    count, is_even, cut = 0, True, False
     for frame in frames:
+        cut = cut or frame.cut  # one that is left out leaves its cut to the next
         finish = round(((frame.pts + frame.duration) * info.time_base - begin) * rate)
         if is_even and finish != count + 1:
             is_even = False
@@ -29,5 +30,5 @@ def steady(frames: Iterable[Frame], info: VideoInfo, rate: Fraction, start: Frac
                 info.path, float(rate),
             )  # fmt: skip
         while count < finish:
-            yield replace(frame, index=count, pts=count, duration=1)
-            count += 1
+            yield replace(frame, index=count, pts=count, duration=1, cut=cut)
+            count, cut = count + 1, False

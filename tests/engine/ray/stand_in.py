@@ -59,7 +59,7 @@ class BackwardPool:
         task = Task(cost, send, Future())
         with self._lock:
             self._waiting.append(task)
-        threading.Timer(0.05, self._work).start()
+        threading.Timer(0.3, self._work).start()  # by then the scan has found more, also on a busy machine
         return task
 
     def _work(self):

@@ -47,7 +47,7 @@ def test_a_still_scene_stays_as_it_is() -> None:
 
 def test_a_repeat_is_not_sought_across_a_cut() -> None:
     frames = [frame(i, 0, cut=i in (0, 2)) for i in range(4)]
-    assert [(len(group), ends) for group, ends in groups(frames)] == [(2, True), (2, True)]
+    assert [(len(group), following) for group, following in groups(frames)] == [(2, None), (2, None)]
 
 
 @settings(deadline=None)

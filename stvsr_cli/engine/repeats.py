@@ -4,7 +4,7 @@ This happens at the input's size and before the model: count, times and everythi
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,7 @@ from stvsr_cli.color.convert import from_rgb, to_rgb
 from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded
 from stvsr_cli.media.read.decode import Frame
+from stvsr_cli.media.read.moments import Moment
 from stvsr_cli.media.read.repeats import Change, Repeats, groups
 from stvsr_cli.media.read.shots import mark_cuts
 from stvsr_cli.models import interpolation
@@ -47,23 +48,37 @@ def inserter(loaded: Loaded) -> Insert:
 
 
 def smoothed(frames: Iterator[Frame], job: Job, insert: Insert, device: torch.device) -> Iterator[Frame]:
-    """Yield the frames, those that repeat the one before them made anew; at its end, log how many there were.
+    """Yield the frames, those that repeat the one before them made anew, with their cuts marked; logs how many.
 
     A repeat before a cut, or at the end, has nothing to move towards: it stays, and so does a scene that is still.
     """
-    held: list[Frame] = []
     num_frames = num_made = 0
-    for group, ends in groups(mark_cuts(frames, mode=job.cuts)):
-        if len(held) > 1:
-            num_made += len(held) - 1
-        yield from _made_anew(held, group[0], insert, device)
-        held = group
+    for group, following in groups(mark_cuts(frames, mode=job.cuts)):
         num_frames += len(group)
-        if ends:
-            yield from held
-            held = []
-    yield from held
+        num_made += len(group) - 1 if following is not None else 0
+        yield from _made_anew(group, following, insert, device)
+    tell(job, num_made, num_frames)
+
+
+def tell(job: Job, num_made: int, num_frames: int) -> None:
+    """Log how many frames were made anew."""
     logger.warning("%s: %d of %d frames repeat the one before them; made anew", job.input, num_made, num_frames)
+
+
+def remade(
+    frames: Iterator[Frame], known: Sequence[Moment], first: int, insert: Insert, device: torch.device
+) -> Iterator[Frame]:
+    """Yield frames that lie at known moments, those that the moments say repeat another made anew.
+
+    known: of the frames from number `first` on, to the one that follows the last repeat.
+    """
+    held: list[Frame] = []
+    for frame in frames:
+        if known[frame.index - first].nth == 0:
+            yield from _made_anew(held, frame, insert, device)
+            held = []
+        held.append(frame)
+    yield from held
 
 
 def counted(frames: Iterator[Frame], job: Job) -> Iterator[Frame]:
@@ -82,15 +97,14 @@ def counted(frames: Iterator[Frame], job: Job) -> Iterator[Frame]:
 
 
 @torch.inference_mode()
-def _made_anew(held: list[Frame], following: Frame, insert: Insert, device: torch.device) -> Iterator[Frame]:
+def _made_anew(group: list[Frame], following: Frame | None, insert: Insert, device: torch.device) -> Iterator[Frame]:
     """The frames of a group, the repeats on their way to the frame that follows."""
-    if not held:
+    if following is None or len(group) < 2:
+        yield from group
         return
-    yield held[0]
-    if len(held) == 1:
-        return
-    ends = to_rgb([held[0].picture, following.picture]).clamp_(0, 1)[None].to(device)  # [1, 2, 3, h, w]
-    between = insert(ends, len(held))[0, 1:-1]
-    pictures = from_rgb(between, held[0].picture.pix_fmt, held[0].picture.color)
-    for frame, picture in zip(held[1:], pictures, strict=True):
+    yield group[0]
+    ends = to_rgb([group[0].picture, following.picture]).clamp_(0, 1)[None].to(device)  # [1, 2, 3, h, w]
+    between = insert(ends, len(group))[0, 1:-1]
+    pictures = from_rgb(between, group[0].picture.pix_fmt, group[0].picture.color)
+    for frame, picture in zip(group[1:], pictures, strict=True):
         yield replace(frame, picture=replace(picture, around=frame.picture.around))
