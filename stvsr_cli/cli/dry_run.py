@@ -47,7 +47,7 @@ def plan_lines(rehearsal: Rehearsal) -> list[str]:
         f"disk      {_disk(job, plan)}",
         f"time      {_time(rehearsal)}",
         f"encoder   {plan.encoder.codec} {plan.pix_fmt} {options}".rstrip(),
-        *([f"warning   {limits}"] if limits else []),
+        *[f"warning   {text}" for text in (limits, rehearsal.advice) if text],
         *_streams(job, info),
     ]
 

@@ -24,6 +24,7 @@ from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.read.shots import mark_cuts, shots
 from stvsr_cli.media.read.steady import steady
 from stvsr_cli.media.write.encode import Output
+from stvsr_cli.media.write.pace import advice, tell_advice
 from stvsr_cli.models.fit.device import peak_bytes, usable_bytes
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.workers import Ahead, Worker
@@ -32,6 +33,10 @@ logger = logging.getLogger(__name__)
 
 AHEAD = 4
 """Fewest frames decoded ahead of the window, and fewest waiting to be converted."""
+ADVISE_S = 20.0
+"""Seconds of a run after which it is said what would make it faster; at its end, if that comes first."""
+HELD = 0.2
+"""Share of the time in which a device's frames wait for the encoder from which on it is said."""
 SHARE_OF_QUEUES = 0.25
 """Share of the main memory that the plan leaves which each of the two queues may take."""
 
@@ -64,11 +69,12 @@ class Run:
     frames_in: int = 0
     frames_out: int = 0
     num_shots: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "wait": 0.0, "convert": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "wait": 0.0, "convert": 0.0, "held": 0.0})
     _begin: float = field(default_factory=time.perf_counter)
     _point: Point = field(default_factory=Point)
     _before: int = 0
     """Output frames of earlier runs."""
+    _is_advised: bool = False
     _has_lost: bool = False
     """Whether it was said that picture is cut off with the bars."""
     _form: PlaneFormat = field(init=False)
@@ -159,10 +165,15 @@ class Run:
                 for slotted in self._shot(shot, self._point.shot if number == 0 else None):
                     if slotted.slot.source < self._point.frame:
                         continue  # finished before, made again for what follows
+                    begin = time.perf_counter()
                     converter.put(slotted)
+                    self.seconds["held"] += time.perf_counter() - begin
                     self.frames_out += 1
                     self._tell("upscale")
+                    if time.perf_counter() - self._begin > ADVISE_S:
+                        self._advise()
             converter.close()
+            self._advise()
         except BaseException:
             converter.abort()
             raise
@@ -263,6 +274,15 @@ class Run:
             if output is None:
                 return
             yield output
+
+    def _advise(self) -> None:
+        """Say once, where a device by itself is held up by the encoder, by which preset it would not be."""
+        if self._is_advised or not self._lanes.is_asynchronous:
+            return
+        self._is_advised = True
+        spent, model = time.perf_counter() - self._begin, self._lanes.seconds()
+        if model and self.seconds["held"] > HELD * spent and self.seconds["convert"] < (1 - HELD) * spent:
+            tell_advice(advice(self.plan.encoder, spent / model))
 
     def _tell(self, phase: str) -> None:
         if self.progress is not None:

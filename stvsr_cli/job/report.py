@@ -44,7 +44,7 @@ class Report:
     frames_out: int
     num_shots: int
     seconds: dict[str, float]
-    """Seconds by stage: load, decode, wait (for decoding), model, convert, total. Stages overlap."""
+    """Seconds by stage: load, decode, wait (for decoding), model, convert, held (by what follows), total. They overlap."""
     peak_bytes: int
     """Most memory in use: the device's on CUDA, the process's on a CPU."""
 

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from stvsr_cli.job.plan import Plan
 from stvsr_cli.job.report import Loaded
 from stvsr_cli.job.windows import num_windows, tiles
 from stvsr_cli.media.read.decode import Frame
+from stvsr_cli.media.write.pace import advice
 from stvsr_cli.models.step import run_window
 from stvsr_cli.pipeline.loading import plan_on
 from stvsr_cli.pipeline.sinks import FileSink, Sink
@@ -34,6 +36,8 @@ TRIAL_PX = 128
 """Side of the piece of a frame that is tried on a CPU, where the time grows with the pixels."""
 ENCODED = 12
 """Output frames that are encoded on trial."""
+ENCODED_FOR_CARD = 96
+"""The same where a card makes them and the encoder has all cores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +52,8 @@ class Rehearsal:
     """Whether all frames were counted, by decoding them."""
     seconds: float | None
     """How long the run would take, about; None where that is not known."""
+    advice: str | None = None
+    """What to do about an encoder for which a device by itself would wait."""
 
 
 def rehearse(job: Job, source: Source, sink: Sink, loaded: Loaded, *, briefly: bool = False) -> Rehearsal:
@@ -67,11 +73,19 @@ def rehearse(job: Job, source: Source, sink: Sink, loaded: Loaded, *, briefly: b
     decoding = (time.perf_counter() - begin) / max(count, 1)
     if ended:
         plan = replace(plan, num_frames=count * job.fps_factor, num_windows=num_windows(count, plan.windows))
-    seconds = None
+    seconds, said = None, None
     if not briefly and plan.num_frames is not None:
         num_in = plan.num_frames // job.fps_factor
-        seconds = _estimate(job, plan, loaded, sink, first, num_in, decoding * num_in)
-    return Rehearsal(job=job, plan=plan, loaded=loaded, is_counted=ended, seconds=seconds)
+        model_s, writing_s = _estimate(job, plan, loaded, sink, first, num_in)
+        seconds = _together(model_s, decoding * num_in, writing_s, on_cpu=loaded.device.type == "cpu")
+        if loaded.device.type != "cpu":
+            said = advice(plan.encoder, writing_s / model_s)
+    return Rehearsal(job=job, plan=plan, loaded=loaded, is_counted=ended, seconds=seconds, advice=said)
+
+
+def _together(model_s: float, decoding_s: float, writing_s: float, *, on_cpu: bool) -> float:
+    """Seconds of stages that run at the same time, but share the cores."""
+    return model_s + decoding_s + writing_s if on_cpu else max(model_s, decoding_s + writing_s)
 
 
 def _counted(frames: Iterator[Frame], keep: int, limit_s: float) -> tuple[list[Frame], int, bool]:
@@ -87,10 +101,8 @@ def _counted(frames: Iterator[Frame], keep: int, limit_s: float) -> tuple[list[F
     return first, count, True
 
 
-def _estimate(
-    job: Job, plan: Plan, loaded: Loaded, sink: Sink, first: list[Frame], num_in: int, decoding_s: float
-) -> float:
-    """Seconds that a run takes, from a trial of the model and the encoder on its first frames."""
+def _estimate(job: Job, plan: Plan, loaded: Loaded, sink: Sink, first: list[Frame], num_in: int) -> tuple[float, float]:
+    """Seconds that a run's model and its writing take, from a trial of both on its first frames."""
     window = torch.stack([to_rgb([frame.picture])[0].clamp_(0, 1) for frame in first])  # [T, 3, H, W]
     piece, share = _piece(window, plan, loaded)
     spent = 0.0
@@ -104,10 +116,8 @@ def _estimate(
     whole = plan.num_tiles * shape.height * shape.width / (window.shape[2] * window.shape[3])
     frames_tried = len(first) / share
     model_s = spent * whole * (plan.num_windows or 1) * plan.windows.size / frames_tried
-    writing_s = _writing_s(job, plan, sink, output) * num_in * job.fps_factor
-    if loaded.device.type == "cpu":  # they share the cores
-        return model_s + decoding_s + writing_s
-    return max(model_s, decoding_s + writing_s)
+    on_cpu = loaded.device.type == "cpu"
+    return model_s, _writing_s(job, plan, sink, output, on_cpu=on_cpu) * num_in * job.fps_factor
 
 
 def _piece(window: torch.Tensor, plan: Plan, loaded: Loaded) -> tuple[torch.Tensor, float]:
@@ -119,8 +129,8 @@ def _piece(window: torch.Tensor, plan: Plan, loaded: Loaded) -> tuple[torch.Tens
     return window[..., top : top + tall, left : left + wide], height * width / (tall * wide)
 
 
-def _writing_s(job: Job, plan: Plan, sink: Sink, output: torch.Tensor) -> float:
-    """Seconds that an output frame takes to convert and encode. output: [T, 3, h, w]."""
+def _writing_s(job: Job, plan: Plan, sink: Sink, output: torch.Tensor, *, on_cpu: bool) -> float:
+    """Seconds that an output frame takes to convert and encode. output: [T, 3, h, w]. on_cpu: else a card converts."""
     size = (plan.height, plan.width)
     chosen = output[:ENCODED]
     begin = time.perf_counter()
@@ -128,6 +138,9 @@ def _writing_s(job: Job, plan: Plan, sink: Sink, output: torch.Tensor) -> float:
         chosen, size, mode="bicubic", antialias=prod(chosen.shape[-2:]) > prod(size)
     )
     pictures = [from_rgb(frame[None], plan.spec.pix_fmt, plan.spec.color)[0] for frame in frames]
+    if not on_cpu:  # so many that all threads of an encoder have some; there and back, as no motion is so large
+        pictures = list(islice(cycle([*pictures, *pictures[-2:0:-1]]), ENCODED_FOR_CARD))
+        begin = time.perf_counter()
     if isinstance(sink, FileSink):
         with TemporaryDirectory(prefix="stvsr-") as folder:
             writer = SegmentWriter(Path(folder) / "trial", job.output, plan.info, plan.spec, plan.encoder)

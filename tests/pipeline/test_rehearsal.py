@@ -3,9 +3,18 @@
 import os
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from stvsr_cli import Job
 from stvsr_cli.cli import app
+from stvsr_cli.cli.dry_run import plan_lines
+from stvsr_cli.job.report import Loaded
+from stvsr_cli.media.write.settings import EncoderConfig
+from stvsr_cli.models import linear
+from stvsr_cli.pipeline import rehearsal
+from stvsr_cli.pipeline.sinks import choose_sink
+from stvsr_cli.pipeline.upscale import plan
 from tests.clips import make_video, pattern
 
 QUICK = ("--model", "linear", "--preset", "ultrafast", "--scale", "2")
@@ -57,3 +66,28 @@ def test_a_file_whose_header_promises_more_than_there_is(tmp_path):
     assert 10 < frames < 250
     run = CliRunner().invoke(app, ["upscale", str(tmp_path / "in.mkv"), str(tmp_path / "out.mp4"), *QUICK])
     assert f"{frames} frames" in run.stderr
+
+
+@pytest.mark.parametrize(("writing_s", "said"), [(0.5, []), (2.5, ["--preset superfast keeps up"])])
+def test_a_card_that_would_wait_for_the_encoder_is_told(tmp_path, monkeypatch, writing_s, said):
+    monkeypatch.setattr(rehearsal, "_estimate", lambda *_: (1.0, writing_s))
+    # no tensor is made there; any device is one that works by itself
+    loaded = Loaded(linear.load(torch.device("cpu")), torch.device("meta"), torch.float32, 0.0)
+    encoder = EncoderConfig(codec="libx264", preset="faster")
+    job = Job(input=clip(tmp_path / "in.mp4"), output=tmp_path / "out.mp4", model="linear", encoder=encoder)
+    lines = plan_lines(plan(job, loaded=loaded))
+    assert [line.rpartition("; ")[2] for line in lines if line.startswith("warning")] == said
+    assert all(len(line) <= 80 for line in lines if line.startswith("warning"))
+
+
+def test_a_trial_of_the_encoder_alone_has_frames_for_all_its_threads(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(rehearsal.SegmentWriter, "write", lambda self, *item: written.append(item))
+    monkeypatch.setattr(rehearsal.SegmentWriter, "finish", lambda self: None)
+    job = Job(input=clip(tmp_path / "in.mp4"), output=tmp_path / "out.mp4", model="linear")
+    rehearsed = plan(job, briefly=True)
+    output = torch.rand(5, 3, 128, 128)
+    for on_cpu, count in ((True, 5), (False, rehearsal.ENCODED_FOR_CARD)):
+        written.clear()
+        assert rehearsal._writing_s(rehearsed.job, rehearsed.plan, choose_sink(job), output, on_cpu=on_cpu) > 0
+        assert len(written) == count and len({number for _, number, _ in written}) == count

@@ -1,8 +1,12 @@
 """Which preset of an encoder keeps up with a model that is faster than it."""
 
+import logging
 from collections.abc import Mapping
+from functools import lru_cache
 
 from stvsr_cli.media.write.settings import ENCODERS, EncoderConfig
+
+logger = logging.getLogger(__name__)
 
 COSTS: Mapping[str, Mapping[str, float]] = {
     "libx264": {"ultrafast": 0.09, "superfast": 0.18, "veryfast": 0.35, "faster": 0.55, "fast": 0.8, "medium": 1.0,
@@ -42,5 +46,12 @@ def advice(config: EncoderConfig, times: float) -> str | None:
     if preset is None:
         return None
     costs = COSTS[config.codec]
-    will = "keeps up" if costs[preset] * times <= costs[preset_in_use(config)] else "is the fastest there is"
-    return f"{config.codec} is slower than the model and keeps it waiting; --preset {preset} {will}"
+    will = "keeps up" if costs[preset] * times <= costs[preset_in_use(config)] else "is its fastest"
+    return f"{config.codec} is slower than the model; --preset {preset} {will}"
+
+
+@lru_cache
+def tell_advice(text: str | None) -> None:
+    """Log advice, once in a process: a batch has many files."""
+    if text:
+        logger.warning("%s", text)

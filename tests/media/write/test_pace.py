@@ -39,5 +39,5 @@ def test_presets_among_the_options_count():
 def test_what_is_said():
     config = EncoderConfig(codec="libx264")
     assert advice(config, 0.9) is None
-    assert advice(config, 2.0) == "libx264 is slower than the model and keeps it waiting; --preset veryfast keeps up"
-    assert advice(config, 50).endswith("--preset ultrafast is the fastest there is")
+    assert advice(config, 2.0) == "libx264 is slower than the model; --preset veryfast keeps up"
+    assert advice(config, 50).endswith("--preset ultrafast is its fastest")
