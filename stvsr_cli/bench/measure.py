@@ -138,7 +138,7 @@ def measure(job: Job, config: BenchConfig, rates: Rates | None = None) -> Measur
         step = size - (job.overlap or min(model.traits.overlap, size - 1))
         num_frames = max(1, config.windows) * step + size - step
         info = make_clip(Path(name) / "clip.mkv", config.width, config.height, num_frames)
-        plan = plan_on(job, info, loaded)
+        plan = plan_on(replace(job, window=size), info, loaded)
         tile = plan.tile.size_px
         window = (size, min(tile or info.height, info.height), min(tile or info.width, info.width))
         verbs, work, peak, listed = _window(model, window, job.fps_factor, device, config.operations)

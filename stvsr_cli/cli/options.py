@@ -106,7 +106,10 @@ Quality = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
-Window = Annotated[int | None, typer.Option(min=2, help="Source frames per model call.", rich_help_panel=MEMORY)]
+Window = Annotated[
+    int | None,
+    typer.Option(min=2, help="Source frames per model call; by default as memory allows.", rich_help_panel=MEMORY),
+]
 Overlap = Annotated[int | None, typer.Option(min=1, help="Source frames two windows share.", rich_help_panel=MEMORY)]
 Batch = Annotated[str, typer.Option(help="auto, or windows and tiles per model call.", rich_help_panel=MEMORY)]
 TilePx = Annotated[

@@ -95,8 +95,8 @@ class Run:
     def remember(self, pinned: Mapping[str, int], pin: Callable[..., None]) -> None:
         """Begin with what an earlier run had to do with, and write down what a later one must do alike.
 
-        pinned: what `pin` was told before; empty for a new run. The plan has its tile and batch already.
-        pin: told the tile and the batch, and what goes into a call of the model; again when memory has run out.
+        pinned: what `pin` was told before; empty for a new run. The plan has its tile, window and batch already.
+        pin: told the tile, the window and the batch, and what goes into a call of the model; again when memory has run out.
         """
         runner = self._runner
         runner.batch, runner.longest = (
@@ -105,7 +105,13 @@ class Run:
         )
 
         def write_down(runner: Runner) -> None:
-            pin(tile=runner.tile.size_px, batch=self.plan.batch, call=runner.batch, longest=runner.longest)
+            pin(
+                tile=runner.tile.size_px,
+                window=self.plan.windows.size,
+                batch=self.plan.batch,
+                call=runner.batch,
+                longest=runner.longest,
+            )
 
         runner.gave_way = write_down
         write_down(runner)

@@ -62,7 +62,7 @@ class Job:
     slow_motion: int = 1
     """1, 2 or 4 times as slow, by as many frames more; what has times of its own, such as sound, is left out."""
     window: int | None = None
-    """Source frames per model call; None: the model's own."""
+    """Source frames per model call; None: the model's own, longer where memory is ample."""
     overlap: int | None = None
     """Source frames two windows share; None: the model's own."""
     batch: int | None = None

@@ -16,7 +16,6 @@ class Quality:
     summary: str
     model: str | None = None
     precision: str | None = None
-    window: int | None = None
     overlap: int | None = None
     crf_step: int = 0
     """What is added to the encoder's usual constant rate factor; more is smaller and worse."""
@@ -29,9 +28,8 @@ QUALITIES = {
     "fast": Quality(summary="fewer frames shared by windows, a faster encoder", overlap=1, crf_step=3, speed=1),
     "good": Quality(summary="the default"),
     "best": Quality(
-        summary="full precision, longer windows, a slower encoder",
+        summary="full precision, more frames shared by windows, a slower encoder",
         precision="fp32",
-        window=12,
         overlap=4,
         crf_step=-3,
         speed=-1,
@@ -51,7 +49,7 @@ def settings(word: str, codec: str, model: str | None = None) -> dict[str, str |
         raise UsageError(f"--quality {word!r} is not known.", hint=f"Use {', '.join(QUALITIES)}.")
     quality = QUALITIES[word]
     found: dict[str, str | int] = {}
-    for name in ("model", "precision", "window", "overlap"):
+    for name in ("model", "precision", "overlap"):
         value = getattr(quality, name)
         if value is not None and model in (None, "compact"):
             found[name] = value

@@ -27,6 +27,8 @@ class Traits:
     """Smallest input side the model takes; the caller pads up to it."""
     window: int = 7
     """Default source frames per call."""
+    longer_windows: tuple[int, ...] = ()
+    """Lengths that are taken instead where memory is ample, rising: fewer frames are made twice."""
     overlap: int = 2
     """Default source frames two neighbouring windows share."""
     minimum_window: int = 1

@@ -39,7 +39,7 @@ from stvsr_cli.pipeline import upscale as local
 from stvsr_cli.pipeline.loading import load, plan_on
 from stvsr_cli.pipeline.scan import Scan
 from stvsr_cli.pipeline.sources import check_same
-from stvsr_cli.pipeline.work import settings
+from stvsr_cli.pipeline.work import as_begun, settings
 from stvsr_cli.runtime.parts import part_path, publish, write_whole
 
 logger = logging.getLogger(__name__)
@@ -178,14 +178,14 @@ class Film:
         self._identity = file_identity(job.input)
         known = settings(job, self._identity, weights=facts.weights, device=facts.device, precision=facts.precision)
         with Journal(job.output, known, resume=job.resume, in_order=False) as journal:
-            job = replace(job, tile=journal.pinned.get("tile", job.tile), batch=journal.pinned.get("batch", job.batch))
+            job = as_begun(job, journal)
             planned = pool.submit(FIRST, lambda seat, _: seat.actor.plan.remote(job, info)).future.result().planned
             if planned is None:
                 raise ValueError("a worker has made no plan")
             check_space(job, planned, journal=journal.folder)
             warn_of_limits(job, planned)
-            pinned = {"tile": planned.tile.size_px, "batch": planned.batch, "call": planned.batch, "longest": 0}
-            journal.pin(**(pinned | journal.pinned))
+            pinned = {"tile": planned.tile.size_px, "window": planned.windows.size, "batch": planned.batch}
+            journal.pin(**({**pinned, "call": planned.batch, "longest": 0} | journal.pinned))
             like = (job.output, planned.info, planned.spec, job.encoder)
             with OutputFile(*like, overwrite=job.overwrite, part=journal.part) as out:
                 totals = journal.totals or self._made(_resolved(job), planned, journal)

@@ -64,5 +64,5 @@ def plan_on(job: Job, info: VideoInfo, loaded: Loaded) -> Plan:
     room = usable_bytes(loaded.device, waiting)
     plan = make_plan(job, info, loaded.model, room, offload=offload, waiting=waiting)
     batch = job.batch or auto_batch(plan.memory, loaded.device, waiting)
-    record = record_of(job, loaded, tile_px=plan.tile.size_px) if job.record else None
+    record = record_of(job, loaded, tile_px=plan.tile.size_px, window=plan.windows.size) if job.record else None
     return replace(plan, batch=batch, spec=replace(plan.spec, record=record))

@@ -69,7 +69,7 @@ def rehearse(job: Job, source: Source, sink: Sink, loaded: Loaded, *, briefly: b
     plan = plan_on(job, source.info, loaded)
     check_space(job, plan, journal=folder if keeps_journal else None)
     begin = time.perf_counter()
-    first, count, ended = _counted(source.frames(), plan.windows.size, 0.0 if briefly else COUNT_S)
+    first, count, ended = _counted(source.frames(), _tried(plan, loaded), 0.0 if briefly else COUNT_S)
     decoding = (time.perf_counter() - begin) / max(count, 1)
     if ended:
         plan = replace(plan, num_frames=count * job.fps_factor, num_windows=num_windows(count, plan.windows))
@@ -86,6 +86,11 @@ def rehearse(job: Job, source: Source, sink: Sink, loaded: Loaded, *, briefly: b
 def _together(model_s: float, decoding_s: float, writing_s: float, *, on_cpu: bool) -> float:
     """Seconds of stages that run at the same time, but share the cores."""
     return model_s + decoding_s + writing_s if on_cpu else max(model_s, decoding_s + writing_s)
+
+
+def _tried(plan: Plan, loaded: Loaded) -> int:
+    """How many frames a trial has: a window, of the model's usual length where those of the run are longer."""
+    return min(plan.windows.size, loaded.model.traits.window)
 
 
 def _counted(frames: Iterator[Frame], keep: int, limit_s: float) -> tuple[list[Frame], int, bool]:

@@ -45,7 +45,7 @@ def work(
     """
     with _journal(job, source, sink, loaded) as journal:
         if journal is not None:
-            job = replace(job, tile=journal.pinned.get("tile", job.tile), batch=journal.pinned.get("batch", job.batch))
+            job = as_begun(job, journal)
         plan = plan_on(job, source.info, loaded)
         check_space(job, plan, journal=None if journal is None else journal.folder)
         warn_of_limits(job, plan)
@@ -69,6 +69,13 @@ def _journal(job: Job, source: Source, sink: Sink, loaded: Loaded) -> AbstractCo
         return nullcontext()
     known = settings(job, identity, weights=loaded.weights, device=loaded.device.type, precision=str(loaded.dtype))
     return Journal(job.output, known, resume=job.resume, is_whole=sink.is_whole)
+
+
+def as_begun(job: Job, journal: Journal) -> Job:
+    """A job with what the run before had decided by itself; as it is, where there was none."""
+    pinned = journal.pinned
+    tile, batch, window = (pinned.get(name, getattr(job, name)) for name in ("tile", "batch", "window"))
+    return replace(job, tile=tile, batch=batch, window=window)
 
 
 def settings(job: Job, identity: dict[str, str], *, weights: str, device: str, precision: str) -> dict[str, str]:

@@ -102,11 +102,13 @@ def _try(
     costs = []
     for number, moment in enumerate(moments):
         filmed = film is not None and film.moment == number
-        begin, end = moment.span(film.length_s if film and filmed else planned.windows.size * frame_s, frame_s)
+        length = min(planned.windows.size, loaded.model.traits.window)
+        begin, end = moment.span(film.length_s if film and filmed else length * frame_s, frame_s)
         target = folder / f"piece{number}.mkv"
         job = replace(choice.job, output=target, start=begin, end=end, resume="never", record=False, overwrite=True)
         report = upscale(job, loaded=loaded)
-        costs.append(report.seconds["total"] / max(1, num_windows(report.frames_in, planned.windows)))
+        made = report.frames_in + (num_windows(report.frames_in, planned.windows) - 1) * planned.windows.overlap
+        costs.append(planned.windows.size * report.seconds["total"] / max(1, made))
         shown, cuts = _read(target, moment.time - begin, film.cut if film and filmed else None)
         outcome.shown.append(shown)
         outcome.film += cuts

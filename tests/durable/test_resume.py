@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -16,6 +17,7 @@ from stvsr_cli.durable import journal, recorder
 from stvsr_cli.durable.journal import journal_folder
 from stvsr_cli.errors import Interrupted, OutputError, UsageError
 from stvsr_cli.job.report import Loaded
+from stvsr_cli.media.record import read_record
 from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.models import linear
 from stvsr_cli.runtime.parts import part_path
@@ -38,8 +40,6 @@ class Failing(linear.LinearModel):
 
     def __init__(self, at=10**9):
         super().__init__(torch.device("cpu"))
-        from dataclasses import replace
-
         self.traits = replace(self.traits, join="crossfade")
         self.at, self.calls = at, 0
 
@@ -99,6 +99,36 @@ def test_going_on_after_every_failure_changes_nothing(tmp_path, name, suffix):
         whole.frames_in, whole.frames_out, whole.num_shots
     )  # fmt: skip
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["in.mp4", f"out{suffix}", f"whole{suffix}"])
+
+
+class Patient(Failing):
+    """Fails at a call, and takes longer windows where there is memory."""
+
+    def __init__(self, at=10**9):
+        super().__init__(at)
+        self.traits = replace(self.traits, window=3, longer_windows=(6,))
+
+
+@pytest.mark.parametrize("first", ["local", "ray"])
+def test_windows_stay_as_long_as_they_were_where_memory_has_become_short(tmp_path, first, monkeypatch):
+    from stvsr_cli.pipeline import distributed
+    from tests.engine.ray.stand_in import crew
+
+    room = 10**10
+    monkeypatch.setattr("stvsr_cli.pipeline.loading.usable_bytes", lambda device, waiting=0: room)
+    source = clip(tmp_path / "in.mp4")
+    upscale(job_of(source, tmp_path / "whole.mp4", segment_frames=12), loaded=loaded(Patient()))
+    job = job_of(source, tmp_path / "out.mp4", segment_frames=12)
+    with pytest.raises(RuntimeError):
+        if first == "ray":
+            distributed.distribute(job, crew(job, most=2, model=Patient()))
+        else:
+            upscale(job, loaded=loaded(Patient(at=5)))
+    assert json.loads((journal_folder(job.output) / "manifest.json").read_text())["pinned"]["window"] == 6
+    room = 10**6
+    upscale(job, loaded=loaded(Patient()))
+    assert content(job.output) == content(tmp_path / "whole.mp4")
+    assert read_record(job.output).options == read_record(tmp_path / "whole.mp4").options
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "ffv1", "libvpx-vp9", "libsvtav1"])

@@ -174,7 +174,7 @@ def test_what_did_not_fit_is_not_tried_again_in_the_next_shot(caplog, error):
     assert pixels(made) == pixels(wanted)
     assert caplog.messages == [f"out of memory: continuing with a batch of {n}" for n in (2, 1)]
     assert model.failures == 2
-    assert pins == [{"tile": 0, "batch": 4, "call": n, "longest": 0} for n in (4, 2, 1)]
+    assert pins == [{"tile": 0, "window": 3, "batch": 4, "call": n, "longest": 0} for n in (4, 2, 1)]
 
 
 def test_memory_that_shrinks_on_the_way_is_followed_and_never_tried_larger_again(caplog):

@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -286,6 +287,32 @@ def test_tiles_are_planned_by_the_memory_there_is(monkeypatch, usable, tiled):
     assert planned.tile.size_px == tiled
     whole = plan(job_of(BUNNY, Path("out.mp4"), tile=0), loaded=loaded_with(Hungry(CPU)), briefly=True).plan
     assert whole.num_tiles == 1
+
+
+class Patient(Hungry):
+    """Takes longer windows where there is memory; a known number of bytes for each pixel of a window."""
+
+    def __init__(self):
+        super().__init__(CPU)
+        self.traits = replace(self.traits, window=9, longer_windows=(17, 33), overlap=2)
+
+    def window_bytes(self, num_frames, height_px, width_px, fps_factor):
+        return num_frames * height_px * width_px
+
+
+@pytest.mark.parametrize(
+    ("usable", "changes", "length", "tiled"),
+    [
+        (2 * 33, {}, 33, False), (2 * 33 - 1, {}, 17, False), (2 * 17 - 1, {}, 9, False), (8, {}, 9, True), (None, {}, 9, False),
+        (10**6, {"window": 12}, 12, False), (0.5, {"tile": 64}, 9, True), (4, {"tile": 32}, 33, True),
+    ],
+)  # fmt: skip
+def test_windows_are_as_long_as_memory_has_ample_room_for(monkeypatch, usable, changes, length, tiled):
+    room = None if usable is None else int(usable * 320 * 180)
+    monkeypatch.setattr("stvsr_cli.pipeline.loading.usable_bytes", lambda device, waiting=0: room)
+    planned = plan(job_of(BUNNY, Path("out.mp4"), **changes), loaded=loaded_with(Patient()), briefly=True).plan
+    assert (planned.windows.size, planned.num_tiles > 1) == (length, tiled)
+    assert planned.spec.record.options.get("window") == (None if length == 9 else str(length))
 
 
 def test_a_plan_says_what_will_come(tmp_path):

@@ -26,13 +26,15 @@ SINCE = ("decoder.head.",)
 """Parts that weights made before them lack; without weights of their own they change nothing."""
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-BYTES_PER_FRAME_PX, BYTES_PER_PX = 950, 1700
+BYTES_PER_FRAME_PX, BYTES_PER_PX = 550, 7200
 """Measured bytes in use at once: per input pixel of each output frame, and per input pixel once (bfloat16, CPU)."""
 FLOAT_BYTES = 4
 KEPT_BYTES = 48
 """Per input pixel of each output frame: the frames, the keyframes and what they differ by, and motion, in float32."""
 PROPAGATION_COPIES = 6.3
 """Most features alive at once while they are propagated."""
+FLOAT32_MORE = 1.5
+"""How much more float32 takes; the output frames are float32 in any case."""
 
 
 class CompactModel:
@@ -48,6 +50,7 @@ class CompactModel:
             multiple_px=config.multiple_px,
             minimum_px=config.multiple_px * 2,
             window=9,
+            longer_windows=(17, 33),
             overlap=2,
             minimum_window=1,
             join="crossfade",
@@ -116,8 +119,8 @@ class CompactModel:
         count = (num_frames - 1) * fps_factor + 1
         if self.device.type != "cpu":
             return self.card_bytes(count, height_px, width_px)
-        width = 1 if self.dtype != torch.float32 else 2
-        return (count * BYTES_PER_FRAME_PX + BYTES_PER_PX) * height_px * width_px * width
+        more = FLOAT32_MORE if self.dtype == torch.float32 else 1
+        return int((count * BYTES_PER_FRAME_PX + BYTES_PER_PX) * height_px * width_px * more)
 
     def card_bytes(self, count: int, height_px: int, width_px: int) -> int:
         """Bytes in use at once on a card for so many output frames, as counted over the tensors.
