@@ -8,7 +8,9 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import av
@@ -36,8 +38,18 @@ class Clip:
     name: str
     frames: np.ndarray
     """[T, H, W, 3] uint8, RGB, memory-mapped; sides multiples of 2 * SCALE."""
-    flows: np.ndarray
-    """[T - 2, 2, H/4, W/4, 2] float16, memory-mapped: flow x, y in reduced pixels from frame t to t + 2, and back."""
+    path: Path
+    """Where its frames lie."""
+
+    def flows(self) -> np.ndarray:
+        """[T - 2, 2, H/4, W/4, 2] float16, memory-mapped: flow x, y in reduced pixels from frame t to t + 2, and back.
+
+        Computed where it is asked for the first time: few stages look at it, and it takes longer than all else.
+        """
+        kept = self.path.with_suffix(".flow.npy")
+        if not kept.exists():
+            save_array(kept, clip_flow(self.frames))
+        return np.load(kept, mmap_mode="r")
 
 
 def sources_in(data: Path, names: tuple[str, ...]) -> list[Path]:
@@ -49,25 +61,18 @@ def sources_in(data: Path, names: tuple[str, ...]) -> list[Path]:
     return [data, *sorted(data.glob("*.tar"))]
 
 
-def build_cache(sources: list[Path], cache: Path, *, without: Path | None = None) -> list[Path]:
-    """Decode what is not yet in the cache, and return the clips' frame files in a fixed order.
+def build_cache(sources: list[Path], cache: Path, *, without: Path | None = None, workers: int = 1) -> list[Path]:
+    """Decode what is not yet in the cache, by so many threads, and return the clips' frame files in a fixed order.
 
     without: a folder that is left out, below one of the sources. Raises InputError if the sources hold no video and no
     photo.
     """
     cache.mkdir(parents=True, exist_ok=True)
     names: list[Path] = []
-    for source in sources:
-        for name, data in _members(source, without):
-            target = cache / f"{source.name}-{'-'.join(Path(name).with_suffix('').parts)}.npy"
-            if not target.with_suffix(".flow.npy").exists():
-                frames = _decode(data, Path(name).suffix.lower(), zlib.crc32(name.encode()))
-                if frames is None:
-                    logger.warning("%s in %s is too small or too short for training; left out", name, source)
-                    continue
-                save_array(target, frames)
-                save_array(target.with_suffix(".flow.npy"), clip_flow(frames))
-            names.append(target)
+    with ThreadPoolExecutor(workers) as pool:
+        for source in sources:
+            made = pool.map(partial(_cached, cache, source), _members(source, without))
+            names += [path for path in made if path is not None]
     if not names:
         raise InputError(f"no clip or photo in {', '.join(map(str, sources))}.", hint="Name tar files or folders.")
     return sorted(names)
@@ -75,7 +80,20 @@ def build_cache(sources: list[Path], cache: Path, *, without: Path | None = None
 
 def open_clip(path: Path) -> Clip:
     """Open a cached clip without reading it."""
-    return Clip(path.stem, np.load(path, mmap_mode="r"), np.load(path.with_suffix(".flow.npy"), mmap_mode="r"))
+    return Clip(path.stem, np.load(path, mmap_mode="r"), path)
+
+
+def _cached(cache: Path, source: Path, member: tuple[str, bytes]) -> Path | None:
+    """Decode a clip or photo, given by name and content, unless it is there already; None: it is too small or too short."""
+    name, data = member
+    target = cache / f"{source.name}-{'-'.join(Path(name).with_suffix('').parts)}.npy"
+    if not target.exists():
+        frames = _decode(data, Path(name).suffix.lower(), zlib.crc32(name.encode()))
+        if frames is None:
+            logger.warning("%s in %s is too small or too short for training; left out", name, source)
+            return None
+        save_array(target, frames)
+    return target
 
 
 def _members(source: Path, without: Path | None) -> Iterator[tuple[str, bytes]]:

@@ -15,7 +15,7 @@ from stvsr_cli.models.compact.model import write_folder
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.target import TargetedNetwork
 from stvsr_cli.train.config import StageConfig
-from stvsr_cli.train.critic import Critic, critic_losses
+from stvsr_cli.train.critic import FRAMES, Critic, critic_losses
 from stvsr_cli.train.losses import (
     Perceptual,
     charbonnier,
@@ -98,8 +98,8 @@ def decoder_losses(network: CompactNetwork, batch: Batch, perceptual: nn.Module 
     losses["even"] = evenness_error(output, batch.high)
     losses["mesh"] = mesh_error(output, network.config.scale)
     losses["grid"] = grid_error(frames, target)
-    if isinstance(network, CriticisedNetwork):
-        losses |= critic_losses(network.critic, *off_grid(output, batch.high))
+    seen = _three(batch)
+    losses |= _criticised(network, output[:, seen], batch, seen)
     return losses | _perceptual(perceptual, output, batch.high)
 
 
@@ -120,18 +120,81 @@ def pixels_losses(network: DetailedNetwork, batch: Batch, perceptual: nn.Module 
         output = network.decoder.pixels(frames, plain).unflatten(0, high.shape[:2])
         losses = {"plain_fidelity": log_error(output - high), "plain_even": evenness_error(output, high)}
     output = network.with_expert(lambda whole: whole.decoder.pixels(frames, carried)).unflatten(0, high.shape[:2])
-    losses |= _fidelity(output, high) | _over_time(output, high) | _perceptual(perceptual, output, high)
+    losses |= _detail_losses(network, output, batch, output[:, batch.taught_frame], perceptual)
+    seen = _three(batch)
+    return losses | _criticised(network, output[:, seen], batch, seen)
+
+
+def joint_losses(network: DetailedNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
+    """All that comes after the initialised video, without the detail expert (`plain_`) and with it, on three frames.
+
+    The features of the whole window are made, of which the end of the decoder makes three frames that follow each
+    other, the teacher's among them if there is one. The expert's losses move the expert alone.
+    """
+    video = batch.low if batch.whole is None else batch.whole
+    with torch.no_grad():
+        init = network.initialise(batch.low, batch.fps_factor)
+    seen = _three(batch)
+    part = replace(batch, high=batch.high[:, seen])
+    frames = init.frames[:, seen].flatten(0, 1)
+
+    def decoded(whole: DetailedNetwork) -> Tensor:
+        carried = whole.carried(init, video).unflatten(0, init.frames.shape[:2])
+        return whole.decoder.pixels(frames, carried[:, seen].flatten(0, 1)).unflatten(0, part.high.shape[:2])
+
+    plain, output = decoded(network), network.with_expert(decoded)
+    losses = {
+        "plain_fidelity": log_error(plain - part.high),
+        "plain_temporal": _over_time(plain, part.high)["temporal"],
+        "plain_even": evenness_error(plain, part.high),
+    }
+    taught = output[:, batch.taught_frame - seen.start]
+    return (
+        losses | _detail_losses(network, output, part, taught, perceptual) | _criticised(network, output, batch, seen)
+    )
+
+
+def _three(batch: Batch) -> slice:
+    """Draw three full-size frames that follow each other; the teacher's is among them if there is one."""
+    last = batch.high.shape[1] - FRAMES
+    if batch.taught is None:
+        first = int(torch.randint(last + 1, ()))
+    else:
+        first = min(max(batch.taught_frame - int(torch.randint(FRAMES, ())), 0), last)
+    return slice(first, first + FRAMES)
+
+
+def _detail_losses(
+    network: DetailedNetwork, output: Tensor, batch: Batch, seen: Tensor, perceptual: nn.Module | None
+) -> Losses:
+    """What the detail expert's output is held against: the truth, evenness, features, the teacher.
+
+    output: as many frames as the batch's `high` has; seen: [B, 3, H, W], the frame that the teacher's is held against.
+    """
+    high = batch.high
+    losses = _fidelity(output, high) | _over_time(output, high) | _perceptual(perceptual, output, high)
     losses["even"] = evenness_error(output, high)
     losses["mesh"] = mesh_error(output, network.config.scale)
     losses["grid"] = grid_error(output.flatten(0, 1), high.flatten(0, 1))
     if batch.taught is not None:
-        seen = output[:, batch.fps_factor * (batch.low.shape[1] // 2)]  # [B, 3, H, W]
+        seen = seen[: len(batch.taught)]
         losses["taught"] = charbonnier(seen, batch.taught)
         if perceptual is not None:
             losses["taught_perceptual"] = perceptual(*off_grid(seen, batch.taught)).mean()
-    if isinstance(network, CriticisedNetwork):
-        losses |= critic_losses(network.critic, *off_grid(output, high))
     return losses
+
+
+def _criticised(network: CompactNetwork, made: Tensor, batch: Batch, seen: slice) -> Losses:
+    """The critic's losses, if there is one, on three frames `made`, which are the batch's `seen`, at a random place."""
+    if not isinstance(network, CriticisedNetwork):
+        return {}
+    keyframe = batch.low[:, (seen.start + FRAMES // 2) // batch.fps_factor]  # of the middle frame, or before it
+    given = functional.interpolate(keyframe, scale_factor=float(network.config.scale), mode="bilinear")
+    real = batch.high[:, seen].flatten(1, 2)
+    made, both = off_grid(made.flatten(1, 2), torch.cat([real, given], 1))
+    made, real = (x.unflatten(1, (FRAMES, 3)) for x in (made, both[:, : 3 * FRAMES]))
+    worth = None if batch.strengths is None else batch.strengths.amax(1).clamp_min(LEAST_WORTH)
+    return critic_losses(network.critic, made, real, both[:, 3 * FRAMES :], worth)
 
 
 def _fidelity(output: Tensor, target: Tensor) -> Losses:
@@ -148,11 +211,14 @@ def _perceptual(perceptual: nn.Module | None, output: Tensor, target: Tensor) ->
     return {"perceptual": perceptual(*off_grid(output.flatten(0, 1), target.flatten(0, 1))).mean()}
 
 
+LEAST_WORTH = 0.3
+"""What the critic's word counts where the input was not degraded: what can be seen there need not be invented."""
 TARGET, CRITIC = "target.", "critic."
 """What only training needs: it is not published."""
 ADDED = (
     "denoiser.motion.", "denoiser.retrieval.", "denoiser.guides.", "denoiser.temporal.", "guidance.", "decoder.backward_pass.alignment.",
-    "decoder.forward_pass.alignment.", "decoder.look.", "decoder.refine.", "decoder.head.", "expert.", TARGET, CRITIC,
+    "decoder.forward_pass.alignment.", "decoder.look.", "decoder.refine.", "decoder.head.", "expert.",
+    TARGET, CRITIC,
 )  # fmt: skip
 """Modules that start by changing nothing, or that only training needs: weights without them can be gone on from."""
 
@@ -170,6 +236,7 @@ STAGES: dict[str, Stage[Any]] = {
     "temporal": Stage(begins_with("denoiser.temporal."), decoder_losses, ADDED),
     "detail": Stage(begins_with("expert.", CRITIC), decoder_losses, ADDED),
     "pixels": Stage(begins_with("decoder.", "expert.", CRITIC), pixels_losses, ADDED),
+    "joint": Stage(begins_with("encoder.", "denoiser.", "decoder.", "expert.", CRITIC), joint_losses, ADDED),
 }
 """In the order of training; the temporal and the detail expert may take turns."""
 
@@ -178,7 +245,7 @@ def _network(config: StageConfig, settings: CompactConfig) -> CompactNetwork:
     weighed = {name for name, weight in config.losses.items() if weight}
     if config.stage in ("autoencoder", "diffusion") or "latent" in weighed:
         return TargetedNetwork(settings)
-    if config.stage in ("detail", "pixels"):
+    if config.stage in ("detail", "pixels", "joint"):
         return (CriticisedNetwork if "adversarial" in weighed else DetailedNetwork)(settings)
     return CompactNetwork(settings)
 

@@ -8,6 +8,9 @@ from typing import Any
 from stvsr_cli.errors import UsageError
 from stvsr_cli.models.layers.settings import refuse_unknown
 
+FLOW_LOSSES = ("flow", "warp")
+"""Losses of the stages that look at the clips' flow."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
@@ -24,7 +27,9 @@ class DataConfig:
     teacher: str = ""
     """Weights of the teacher that makes the lessons (Real-ESRGAN x4plus, as its ncnn package has them); empty: none."""
     lesson_share: float = 0.0
-    """Share of batches that are lessons."""
+    """Share of batches that are lessons made before."""
+    live_lessons: bool = False
+    """Whether the teacher sees every batch while training, which a GPU has the time for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +87,13 @@ class StageConfig:
     """Settings of the model's own, which its stages know."""
     perceptual_weights: str = ""
     """SqueezeNet 1.1 weights (safetensors) for the perceptual loss and metric."""
+
+    @property
+    def looks_at_flow(self) -> bool:
+        """Whether a loss looks at the flow between the frames of the clips."""
+        return self.stage == "flow" or any(
+            self.losses.get(name) or self.losses_before.get(name) for name in FLOW_LOSSES
+        )
 
     def weights_at(self, step: int) -> dict[str, float]:
         """Weights of the losses at a step."""

@@ -5,6 +5,7 @@ in place of simulated ones.
 """
 
 import io
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
@@ -70,6 +71,24 @@ def draw(rng: np.random.Generator) -> Degradation:
         jpeg=int(rng.integers(40, 95)) if rng.random() < 0.15 else None,
         codecs=tuple(codecs),
     )
+
+
+def strengths(degradation: Degradation) -> np.ndarray:
+    """How strong the noise, the coding and the blur of a draw are, each from 0, none, to about the most that is drawn, 1: [3] float32."""
+    noise = math.hypot(degradation.noise, degradation.shot_noise / math.sqrt(2)) / 8
+    coding = [_coding(codec, quality) for codec, quality in degradation.codecs]
+    coding += [] if degradation.jpeg is None else [(95 - degradation.jpeg) / 55]
+    spread = 0.0
+    if degradation.blur is not None:
+        x, y = _grid(len(degradation.blur))
+        spread = math.sqrt(max(float((degradation.blur * (x**2 + y**2)).sum()) / 2, 0.0))
+    return np.clip(np.array([noise, max(coding, default=0.0), spread / 2.6], np.float32), 0, 1)
+
+
+def _coding(codec: str, quality: int) -> float:
+    """How strongly a codec takes away at a quality, from 0, what hardly shows, to 1."""
+    least, span = {"libx264": (12, 24), "libvpx": (4, 36), "libvpx-vp9": (12, 33)}.get(codec, (1, 9))
+    return (quality - least) / span
 
 
 def apply(frames: np.ndarray, degradation: Degradation, scale: int, rng: np.random.Generator) -> np.ndarray:

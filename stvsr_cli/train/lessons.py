@@ -39,7 +39,7 @@ def make_lessons(
         raise UsageError("the configuration names no teacher.", hint="Set teacher under [data].")
     teacher = load_teacher(data / config.data.teacher).to(device)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    clips = build_cache([data / source for source in config.data.sources], cache)
+    clips = build_cache([data / source for source in config.data.sources], cache, workers=config.workers)
     plain = replace(config, crop_px=LESSON_PX, batch=1, steps=count, data=replace(config.data, lesson_share=0.0))
     dataset = StepDataset(clips, cache, plain)
     (cache / LESSONS).mkdir(exist_ok=True)

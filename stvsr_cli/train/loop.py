@@ -26,10 +26,13 @@ from stvsr_cli.train.plot import plot_log
 from stvsr_cli.train.publish import publish
 from stvsr_cli.train.samples import Batch, StepDataset, batches
 from stvsr_cli.train.stage import Stage, features_in, total, train_only
+from stvsr_cli.train.teacher import Teacher, load_teacher
 from stvsr_cli.train.validate import Validation
 
 logger = logging.getLogger(__name__)
 
+CRITIC = "critic."
+"""Prefix of the parameters of a critic, which is trained against the rest."""
 WORTH = {"psnr": 1.0, "psnr_mid": 1.0, "perc": -2.0, "weave": -4.0}
 """What validation's measures count when the best weights are chosen."""
 
@@ -55,9 +58,8 @@ class Averaged:
     def update(self, network: nn.Module, step: int) -> None:
         """Move towards the network's parameters; faster in the first steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in network.named_parameters(remove_duplicate=False):
-            if name in self.values:
-                self.values[name].lerp_(parameter.detach(), 1 - decay)
+        now = {name: p.detach() for name, p in network.named_parameters(remove_duplicate=False) if name in self.values}
+        torch._foreach_lerp_([self.values[name] for name in now], list(now.values()), 1 - decay)
 
     def state(self, network: nn.Module) -> dict[str, Tensor]:
         """The network's whole state with averaged parameters in place of the trained ones."""
@@ -121,13 +123,16 @@ class Trainer:
             self.network.compile()
         self.perceptual = perceptual.to(device) if perceptual else None
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.teacher = self._teacher(data)
+        self.optimiser = torch.optim.AdamW(
+            trained, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=device.type == "cuda"
+        )
         self.averaged = Averaged(self.network, config.ema_decay)
         self.step = 0
         self.best = -math.inf
         self.seconds = 0.0
         kept_apart = data / config.data.validation if config.data.validation else None
-        clips = build_cache(sources_in(data, config.data.sources), cache, without=kept_apart)
+        clips = build_cache(sources_in(data, config.data.sources), cache, without=kept_apart, workers=config.workers)
         self.dataset = StepDataset(clips, cache, config)
         self.validation = None
         if kept_apart and not kept_apart.is_dir():
@@ -135,6 +140,13 @@ class Trainer:
         elif kept_apart:
             measure = Perceptual(features).to(device) if features else None
             self.validation = Validation(kept_apart, self.network.config.multiple_px, measure)
+
+    def _teacher(self, data: Path) -> Teacher | None:
+        if not self.config.data.live_lessons:
+            return None
+        if not self.config.data.teacher:
+            raise UsageError("live_lessons asks for a teacher.", hint="Set teacher under [data].")
+        return load_teacher(data / self.config.data.teacher).to(self.device)
 
     @property
     def state_path(self) -> Path:
@@ -199,15 +211,16 @@ class Trainer:
         if not self.step:
             self.log_path.unlink(missing_ok=True)
         try:
-            for batch in batches(self.dataset, self.step):
+            for batch in batches(self.dataset, self.step, self.device):
                 losses = self._one(batch)
                 self.step += 1
                 now = time.monotonic()
                 self.seconds += now - last
                 last = now
                 if self.step % self.config.log_every == 0:
-                    self._log("train", losses)
-                    text = " ".join(f"{name} {value:.4f}" for name, value in losses.items())
+                    values = {name: float(value) for name, value in losses.items()}
+                    self._log("train", values)
+                    text = " ".join(f"{name} {value:.4f}" for name, value in values.items())
                     report(
                         f"{self.config.stage} {self.step}/{self.config.steps} {text} {self.seconds / self.step:.3f} s/step"
                     )
@@ -224,24 +237,31 @@ class Trainer:
             if self.log_path.exists():
                 plot_log(self.log_path, self.log_path.with_suffix(".png"))
 
-    def _one(self, batch: Batch) -> dict[str, float]:
+    def _one(self, batch: Batch) -> dict[str, Tensor]:
         self.network.train()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         moved = batch.to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if self.teacher is not None and moved.taught is None:
+                moved = self.teacher.taught(moved)
             losses = self.stage.losses(self.network, moved, self.perceptual)
         loss = total(losses, self.config.weights_at(self.step))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        norm = nn.utils.clip_grad_norm_(trained, self.config.clip_norm)
-        if torch.isfinite(norm):
+        if self._clip():
             self.optimiser.step()
             self.averaged.update(self.network, self.step)
         else:
             logger.warning("step %d: gradient not finite; step left out", self.step)
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _clip(self) -> bool:
+        """Clip the gradients, those of a critic apart, and say whether they are finite."""
+        named = [(n, p) for n, p in self.network.named_parameters() if p.requires_grad]
+        critic, other = [p for n, p in named if n.startswith(CRITIC)], [p for n, p in named if not n.startswith(CRITIC)]
+        norms = [nn.utils.clip_grad_norm_(part, self.config.clip_norm) for part in (other, critic) if part]
+        return bool(torch.isfinite(torch.stack(norms)).all())
 
     def _validate(self, report: Callable[[str], None]) -> None:
         if self.validation is None:

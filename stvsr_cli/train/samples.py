@@ -4,19 +4,19 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from stvsr_cli.errors import UsageError
 from stvsr_cli.train.clips import FLOW_STEP, PHOTO_FRAMES, SCALE, Clip, open_clip, save_array
 from stvsr_cli.train.config import StageConfig
-from stvsr_cli.train.degrade import apply, draw
+from stvsr_cli.train.degrade import Degradation, apply, draw, strengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +33,49 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
+    """Pictures are uint8 as they are made, and float32 in [0, 1] once they are on a device (`to`)."""
+
     low: Tensor
-    """[B, K, 3, h, w] float32 in [0, 1]: degraded keyframes."""
+    """[B, K, 3, h, w]: degraded keyframes."""
     high: Tensor
-    """[B, (K-1)F + 1, 3, scale * h, scale * w] float32 in [0, 1]."""
+    """[B, (K-1)F + 1, 3, scale * h, scale * w]."""
     flow: Tensor
     """[B, K-1, 2, 2, h, w] float32: flow x, y in low pixels forward and backward; empty where there is none."""
     fps_factor: int
     whole: Tensor | None = None
-    """[B, K, 3, p, p] float32 in [0, 1]: the whole degraded keyframes that the crop is from, reduced; None: not asked."""
+    """[B, K, 3, p, p]: the whole degraded keyframes that the crop is from, reduced; None: not asked."""
     taught: Tensor | None = None
-    """[B, 3, scale * h, scale * w]: what a teacher would make of the middle keyframe; None: no teacher has seen it."""
+    """[B', 3, scale * h, scale * w]: what a teacher would make of a keyframe of the first samples; None: it has seen none."""
+    taught_keyframe: int = 0
+    """Which keyframe that is."""
+    strengths: Tensor | None = None
+    """[B, 3] float32 in [0, 1]: how strongly each sample was degraded, see `degrade.strengths`; None: it is not known."""
+
+    @property
+    def taught_frame(self) -> int:
+        """Which of the full-size frames the teacher's is."""
+        return self.fps_factor * self.taught_keyframe
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device."""
-        whole, taught = (None if x is None else x.to(device) for x in (self.whole, self.taught))
-        return Batch(self.low.to(device), self.high.to(device), self.flow.to(device), self.fps_factor, whole, taught)
+        """Return the batch on a device, its pictures as float32 in [0, 1]."""
+        low, high, whole, taught = (
+            None if x is None else _unit(x.to(device, non_blocking=True))
+            for x in (self.low, self.high, self.whole, self.taught)
+        )
+        assert low is not None and high is not None
+        known = None if self.strengths is None else self.strengths.to(device)
+        flow = self.flow.to(device)
+        return replace(self, low=low, high=high, flow=flow, whole=whole, taught=taught, strengths=known)
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in memory from which a card copies while other work goes on."""
+        low, high, flow = (x.pin_memory() for x in (self.low, self.high, self.flow))
+        whole, taught = (None if x is None else x.pin_memory() for x in (self.whole, self.taught))
+        return replace(self, low=low, high=high, flow=flow, whole=whole, taught=taught)
 
 
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Low frames, high frames, flow and reduced whole frames of one sample, channels first."""
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Low frames, high frames, flow and reduced whole frames of one sample, channels first, and how it was degraded, [3]."""
 
 
 BATCHES_AHEAD = 4
@@ -88,9 +111,11 @@ class StepDataset(Dataset[Batch]):
             return self._lessons(rng)
         pace = self._pace(rng)
         samples = [self._sample(step, pace, rng) for _ in range(self.config.batch)]
-        low, high, flow, whole = (np.stack(part) for part in zip(*samples, strict=True))
-        seen = _unit(whole) if self.config.whole_px else None
-        return Batch(_unit(low), _unit(high), torch.from_numpy(flow).float(), pace.fps_factor, seen)
+        low, high, flow, whole, known = (np.stack(part) for part in zip(*samples, strict=True))
+        seen = torch.from_numpy(whole) if self.config.whole_px else None
+        flows = torch.from_numpy(flow).float()
+        pictures = torch.from_numpy(low), torch.from_numpy(high)
+        return Batch(*pictures, flows, pace.fps_factor, seen, strengths=torch.from_numpy(known))
 
     def _lessons(self, rng: np.random.Generator) -> Batch:
         """A batch of lessons, cropped, mirrored and transposed at random."""
@@ -109,14 +134,16 @@ class StepDataset(Dataset[Batch]):
                 turned = turned.swapaxes(-3, -2) if transposed else turned
                 sample[name] = np.ascontiguousarray(np.moveaxis(turned, -1, -3))
             chosen.append(sample)
-        low, high, whole, taught = (_unit(np.stack([s[k] for s in chosen])) for k in ("low", "high", "whole", "taught"))
+        names = ("low", "high", "whole", "taught")
+        low, high, whole, taught = (torch.from_numpy(np.stack([s[k] for s in chosen])) for k in names)
         seen = whole if self.config.whole_px else None
-        return Batch(low, high, low.new_zeros(len(low), 0, 2, 2, *low.shape[-2:]), 2, seen, taught)
+        none = torch.zeros(len(low), 0, 2, 2, *low.shape[-2:])
+        return Batch(low, high, none, 2, seen, taught, low.shape[1] // 2)
 
     def lesson_sample(self, number: int) -> dict[str, np.ndarray]:
         """Low frames, high frames and reduced whole frames of a lesson yet to be taught, [., ., ., 3] uint8."""
         rng = np.random.default_rng((self.config.data.seed, number, 1))
-        low, high, _, whole = self._sample(number, Pace(2, 2, self.config.keyframes), rng)
+        low, high, _, whole, _ = self._sample(number, Pace(2, 2, self.config.keyframes), rng)
         return {k: np.moveaxis(frames, 1, -1) for k, frames in (("low", low), ("high", high), ("whole", whole))}
 
     def _pace(self, rng: np.random.Generator) -> Pace:
@@ -133,25 +160,30 @@ class StepDataset(Dataset[Batch]):
         )
         clip = open_clip(group[int(rng.integers(len(group)))])
         offset = zlib.crc32(clip.name.encode()) % self.config.data.reuse_steps
-        phase, low = self._low(clip, pace.stride, (step + offset) // self.config.data.reuse_steps)
+        phase, low, degradation = self._low(clip, pace.stride, (step + offset) // self.config.data.reuse_steps)
         first = int(rng.integers(len(low) - pace.keyframes + 1))
         side = self.config.crop_px // SCALE
+        if min(low.shape[1:3]) < side:
+            raise UsageError(
+                f"crop_px={self.config.crop_px} is larger than {clip.name}, {clip.frames.shape[2]}x{clip.frames.shape[1]}.",
+                hint="Lower crop_px.",
+            )
         y, x = self._place(low[first], side, rng)
         start = phase + first * pace.stride
         times = slice(start, start + (pace.keyframes - 1) * pace.stride + 1, pace.stride // pace.fps_factor)
         high = clip.frames[times, y * SCALE : (y + side) * SCALE, x * SCALE : (x + side) * SCALE]
         keys = low[first : first + pace.keyframes, y : y + side, x : x + side]
-        if pace.stride == FLOW_STEP:
-            flow = clip.flows[
+        if pace.stride == FLOW_STEP and self.config.looks_at_flow:
+            flow = clip.flows()[
                 start : start + (pace.keyframes - 1) * pace.stride : pace.stride, :, y : y + side, x : x + side
             ]
         else:
             flow = np.zeros((0, 2, side, side, 2), np.float16)
         whole = reduced(low[first : first + pace.keyframes], self.config.whole_px)
-        return self._augment(keys, high, flow, whole, rng)
+        return *self._augment(keys, high, flow, whole, rng), strengths(degradation)
 
-    def _low(self, clip: Clip, stride: int, variant: int) -> tuple[int, np.ndarray]:
-        """The degraded keyframes of a clip: (first frame taken, [K, h, w, 3] uint8)."""
+    def _low(self, clip: Clip, stride: int, variant: int) -> tuple[int, np.ndarray, Degradation]:
+        """The degraded keyframes of a clip: (first frame taken, [K, h, w, 3] uint8, how they were degraded)."""
         needed = (self.config.keyframes - 1) * stride + 1
         if len(clip.frames) < needed:
             raise UsageError(
@@ -161,12 +193,12 @@ class StepDataset(Dataset[Batch]):
         rng = np.random.default_rng((self.config.data.seed, zlib.crc32(clip.name.encode()), stride, variant))
         phase = int(rng.integers(min(stride, len(clip.frames) - needed + 1)))
         stem = f"{clip.name}-{self.config.data.seed}-{self.config.keyframes}-{stride}"
-        path = self.cache / f"{stem}-{variant}.npy"
+        path, degradation = self.cache / f"{stem}-{variant}.npy", draw(rng)
         if not path.exists():
-            low = apply(clip.frames[phase::stride], draw(rng), SCALE, rng)
+            low = apply(clip.frames[phase::stride], degradation, SCALE, rng)
             save_array(path, low)
             path.with_name(f"{stem}-{variant - 2}.npy").unlink(missing_ok=True)
-        return phase, np.load(path, mmap_mode="r")
+        return phase, np.load(path, mmap_mode="r"), degradation
 
     @staticmethod
     def _place(frame: np.ndarray, side: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -180,7 +212,7 @@ class StepDataset(Dataset[Batch]):
     @staticmethod
     def _augment(
         low: np.ndarray, high: np.ndarray, flow: np.ndarray, whole: np.ndarray, rng: np.random.Generator
-    ) -> Sample:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Mirror, transpose and reverse in time at random. Returns channels-first arrays."""
         flow = flow.astype(np.float32)
         if rng.random() < 0.5:
@@ -208,16 +240,23 @@ def reduced(frames: np.ndarray, side_px: int) -> np.ndarray:
     return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
 
 
-def _unit(frames: np.ndarray) -> Tensor:
-    return torch.from_numpy(frames).float() / 255
+def _unit(pictures: Tensor) -> Tensor:
+    return pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures
 
 
-def batches(dataset: StepDataset, start: int) -> Iterator[Batch]:
-    """Yield the batches from step `start` on, made ahead by threads.
+def batches(dataset: StepDataset, start: int, device: torch.device) -> Iterator[Batch]:
+    """Yield the batches from step `start` on, made ahead: by processes for a card, whose own thread must not wait for them."""
+    if device.type == "cuda":
+        yield from DataLoader(
+            dataset, batch_size=None, sampler=range(start, len(dataset)), num_workers=dataset.config.workers,
+            multiprocessing_context="spawn", prefetch_factor=2, pin_memory=True,
+        )  # fmt: skip
+    else:
+        yield from _by_threads(dataset, start)
 
-    Threads, not processes: decoding, OpenCV and NumPy let go of the interpreter, and a forked process would inherit
-    OpenCV's thread pool without its threads.
-    """
+
+def _by_threads(dataset: StepDataset, start: int) -> Iterator[Batch]:
+    """Threads, for a CPU, which has better things to do than to hand over data: decoding, OpenCV and NumPy let go of the interpreter."""
     with ThreadPoolExecutor(dataset.config.workers) as pool:
         waiting: deque[Future[Batch]] = deque()
         following = iter(range(start, len(dataset)))

@@ -30,12 +30,14 @@ LOSSES = {
     "detail": "{ pixel = 1.0, adversarial = 0.1, critic = 1.0 }",
     "decoder": "{ pixel = 1.0, temporal = 0.5 }",
     "pixels": "{ plain_fidelity = 1.0, plain_even = 0.1, pixel = 1.0, even = 0.1, adversarial = 0.1, critic = 1.0 }",
+    "joint": "{ plain_fidelity = 1.0, pixel = 1.0, even = 0.1, adversarial = 0.1, critic = 1.0 }",
 }
 PARTS = {
     "autoencoder": {"target"}, "flow": {"flow", "aggregation"}, "diffusion": {"denoiser", "guidance"},
     "one_step": {"aggregation", "encoder", "denoiser", "decoder", "guidance"}, "temporal": {"denoiser"},
     "detail": {"expert", "critic"}, "decoder": {"decoder"},
     "pixels": {"decoder", "expert", "critic"},
+    "joint": {"encoder", "denoiser", "decoder", "expert", "critic"},
 }  # fmt: skip
 
 
@@ -126,7 +128,7 @@ def test_a_silent_denoiser_has_the_velocitys_power_as_its_error(targeted) -> Non
 def test_each_side_of_the_critics_losses_moves_its_own_side() -> None:
     torch.manual_seed(0)
     critic, output = Critic(8), torch.rand(1, 3, 3, 32, 32, requires_grad=True)
-    losses = critic_losses(critic, output, torch.rand(1, 3, 3, 32, 32))
+    losses = critic_losses(critic, output, torch.rand(1, 3, 3, 32, 32), torch.rand(1, 3, 32, 32))
     (given,) = torch.autograd.grad(losses["adversarial"], output, retain_graph=True)
     assert bool(given.any())
     assert (
@@ -138,20 +140,33 @@ def test_each_side_of_the_critics_losses_moves_its_own_side() -> None:
     assert all(p.grad is not None for p in critic.parameters())
 
 
+def test_the_critics_word_counts_for_each_output_as_much_as_it_is_worth() -> None:
+    torch.manual_seed(0)
+    critic, output = Critic(8), torch.rand(2, 3, 3, 32, 32, requires_grad=True)
+    target, given = torch.rand(2, 3, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    loss = critic_losses(critic, output, target, given, torch.tensor([1.0, 0.0]))["adversarial"]
+    alone = critic_losses(critic, output, target, given)["adversarial"]
+    (slope,), (whole,) = torch.autograd.grad(loss, output), torch.autograd.grad(alone, output)
+    assert float(loss.detach()) < float(alone.detach())
+    assert float(slope[1].abs().sum()) < 0.5 * float(whole[1].abs().sum())  # through the mean of all alone
+
+
 def test_the_critic_learns_to_tell_noise_from_flat() -> None:
     torch.manual_seed(0)
     critic = Critic(8)
     optimiser = torch.optim.Adam(critic.parameters(), lr=1e-2)
     flat, noise = torch.full((1, 3, 3, 32, 32), 0.5), torch.rand(1, 3, 3, 32, 32)
+    given = flat[:, 0]
     for _ in range(40):
-        loss = critic_losses(critic, flat, noise)["critic"]
+        loss = critic_losses(critic, flat, noise, given)["critic"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     critic.eval()
-    assert isinstance(critic.layers[-1], nn.Conv3d)
     with torch.no_grad():
-        assert float((critic(noise) - critic(flat)).mean()) > 1
+        maps = list(zip(critic(noise, given), critic(flat, given), strict=True))
+    assert [real.shape[-1] for real, _ in maps] == [16, 8, 4]
+    assert all(float((real - made).mean()) > 1 for real, made in maps)
 
 
 def test_features_see_every_place_on_the_outputs_grid_and_the_same_of_both() -> None:

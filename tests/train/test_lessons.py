@@ -10,6 +10,7 @@ from torch import nn
 
 from stvsr_cli.errors import ModelError, UsageError
 from stvsr_cli.quality.weave import blurred
+from stvsr_cli.train import run
 from stvsr_cli.train.config import read_config
 from stvsr_cli.train.lessons import LESSON_PX, make_lessons
 from stvsr_cli.train.samples import StepDataset, lesson_path
@@ -20,7 +21,7 @@ __all__ = ["cache", "sources"]
 CPU = torch.device("cpu")
 TABLE = (
     'model = "compact"\nstage = "pixels"\nsteps = 4\nbatch = 2\ncrop_px = 128\nkeyframes = 3\nwhole_px = 32\n'
-    '[data]\nsources = ["."]\nphoto_share = 0.0\n'
+    'losses = { plain_fidelity = 1.0, taught = 1.0 }\n[data]\nsources = ["."]\nphoto_share = 0.0\n'
 )
 
 
@@ -85,7 +86,7 @@ def test_lessons_are_made_once_and_trained_on(
         assert stored["low"].shape[1] * 4 == LESSON_PX
     make_lessons(recipe, 2, data=sources, cache=cache[1], device=CPU)
     assert [path.stat().st_mtime_ns for path in paths] == before
-    batch = StepDataset(cache[0], cache[1], replace(config, data=replace(config.data, lesson_share=1.0)))[0]
+    batch = StepDataset(cache[0], cache[1], replace(config, data=replace(config.data, lesson_share=1.0)))[0].to(CPU)
     assert batch.taught is not None and batch.taught.shape == (2, 3, 128, 128)
     assert batch.low.shape == (2, 3, 3, 32, 32) and batch.high.shape == (2, 5, 3, 128, 128)
     low, high = batch.low[:, 1], nn.functional.avg_pool2d(batch.high[:, 2], 4)
@@ -93,3 +94,25 @@ def test_lessons_are_made_once_and_trained_on(
     assert min(distances) == distances[0]  # cropped and turned alike
     for path in paths:
         path.unlink()
+
+
+def test_a_live_teacher_sees_a_keyframe_of_half_of_the_samples_in_training(
+    sources: Path, cache: tuple[list[Path], Path], weights: Path, tmp_path: Path
+) -> None:
+    live = (
+        TABLE.replace('"pixels"', '"joint"').replace("steps = 4", "steps = 1\nlog_every = 1") + "live_lessons = true\n"
+    )
+    recipe = tmp_path / "joint.toml"
+    recipe.write_text(live)
+    with pytest.raises(UsageError, match="live_lessons asks for a teacher"):
+        run(recipe, data=sources, out=tmp_path, cache=cache[1])
+    recipe.write_text(f'{live}teacher = "{weights}"\n')
+    run(recipe, data=sources, out=tmp_path, cache=cache[1])
+    assert "train,taught," in (tmp_path / "joint.csv").read_text()
+    batch = StepDataset(cache[0], cache[1], read_config(recipe))[0].to(CPU)
+    seen = load_teacher(weights).taught(batch)
+    assert seen.taught is not None and seen.taught.shape == (1, 3, 128, 128)
+    assert seen.taught_frame in range(0, batch.high.shape[1], batch.fps_factor)
+    truth = batch.high[:1, seen.taught_frame]
+    fine = float((seen.taught - truth).abs().mean())
+    assert float((blurred(seen.taught, 2.0) - blurred(truth, 2.0)).abs().mean()) < 0.5 * fine

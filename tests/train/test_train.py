@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from stvsr_cli.errors import InputError, ModelError, UsageError
@@ -21,7 +24,7 @@ from stvsr_cli.train import run
 from stvsr_cli.train.clips import build_cache, clip_flow, moving_photo
 from stvsr_cli.train.compact import STAGES
 from stvsr_cli.train.config import DataConfig, StageConfig, read_config
-from stvsr_cli.train.degrade import CODECS, apply, draw, through_codec
+from stvsr_cli.train.degrade import CODECS, apply, draw, strengths, through_codec
 from stvsr_cli.train.losses import charbonnier, flow_error, psnr
 from stvsr_cli.train.origin import load_part, load_weights
 from stvsr_cli.train.samples import StepDataset
@@ -70,6 +73,11 @@ def stage(**changes: object) -> StageConfig:
 def test_a_clip_that_is_too_short_for_the_keyframes_is_named(cache: tuple[list[Path], Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"keyframes=40 needs clips of (79|157) frames; .* has \d+"):
         StepDataset(cache[0], tmp_path, stage(keyframes=40))[0]
+
+
+def test_a_clip_that_is_too_small_for_the_crop_is_named(cache: tuple[list[Path], Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"crop_px=4096 is larger than .*, \d+x\d+"):
+        StepDataset(cache[0], tmp_path, stage(crop_px=4096))[0]
 
 
 def test_batches_depend_on_the_step_alone(cache: tuple[list[Path], Path], tmp_path: Path) -> None:
@@ -131,6 +139,23 @@ def test_every_drawn_degradation_reduces_a_clip() -> None:
         assert np.array_equal(apply(frames, draw(again), 4, again), low)
         errors.append(np.abs(low - plain).mean())
     assert max(errors) > 4 * min(errors) and np.median(errors) > 1  # from light to heavy
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_strengths_of_a_draw_lie_in_range_and_rise_with_each_of_its_parts(seed: int) -> None:
+    drawn = draw(np.random.default_rng(seed))
+    before = strengths(drawn)
+    assert before.dtype == np.float32 and bool(((before >= 0) & (before <= 1)).all())
+    stronger = {
+        0: replace(drawn, noise=drawn.noise + 1),
+        1: replace(drawn, codecs=(*drawn.codecs, ("libx264", 36))),
+        2: replace(drawn, blur=np.full((17, 17), 1 / 17**2, np.float32)),
+    }
+    for place, degradation in stronger.items():
+        after = strengths(degradation)
+        assert after[place] > before[place] or after[place] == 1
+        assert np.array_equal(np.delete(after, place), np.delete(before, place))
+    assert not strengths(replace(drawn, noise=0.0, shot_noise=0.0, jpeg=None, codecs=(), blur=None)).any()
 
 
 def test_measures_of_equal_pictures() -> None:

@@ -15,15 +15,17 @@ COMPACT = {
 }  # fmt: skip
 """Settings of a small compact network, for a recipe's [network]."""
 STAGES = {
-    "compact": ("autoencoder", "flow", "diffusion", "one_step", "decoder", "temporal", "detail", "pixels"),
+    "compact": (
+        "autoencoder", "flow", "diffusion", "one_step", "decoder", "temporal", "detail", "pixels", "joint",
+    ),
     "osdenhancer": ("one_step", "tc", "te", "decoder"),
     "dloral": ("flow", "base", "consistency", "detail"),
     "diffst": ("vae", "flow", "latent", "one_step"),
-}
+}  # fmt: skip
 LOSSES = {
     "autoencoder": "pixel", "flow": "flow", "diffusion": "velocity", "one_step": "between", "decoder": "pixel",
     "temporal": "temporal", "detail": "pixel", "pixels": "plain_fidelity", "tc": "latent", "te": "pixel", "base": "latent",
-    "consistency": "pixel", "vae": "pixel", "latent": "latent",
+    "joint": "plain_fidelity", "consistency": "pixel", "vae": "pixel", "latent": "latent",
 }  # fmt: skip
 
 

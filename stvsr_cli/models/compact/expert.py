@@ -76,8 +76,8 @@ class DetailedNetwork(CompactNetwork):
 
     def with_expert(self, work: Callable[["DetailedNetwork"], Result]) -> Result:
         """Return what `work` makes of this network with the expert merged; of the weights, only the expert's get a gradient."""
-        plain = {name: weight.detach() for name, weight in self.named_parameters()}
-        merged = {f"network.{name}": weight for name, weight in self.expert.merged(plain).items()}
+        plain = {n: w.detach() for n, w in self.named_parameters() if not n.startswith("expert.")}
+        merged = {f"network.{name}": weight for name, weight in (plain | self.expert.merged(plain)).items()}
         result: Result = functional_call(_At(self), merged, (work,))
         return result
 
