@@ -37,6 +37,7 @@ def plan_lines(rehearsal: Rehearsal) -> list[str]:
             else []
         ),
         *_part(job, plan),
+        *(["repeats   frames that repeat the one before are made anew"] if info.smooths_repeats else []),
         f"output    {job.output}",
         f"          {plan.width}x{plan.height}, {_rate(plan.rate)} fps, {about}{_known(plan.num_frames)} frames",
         f"model     {traits.name} on {loaded.device}, {str(loaded.dtype).removeprefix('torch.')}",

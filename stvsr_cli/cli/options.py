@@ -84,7 +84,7 @@ Repeats = Annotated[
     jobs.Repeats,
     typer.Option(
         help="Frames that repeat the one before, as in animation on twos. smooth: they are made anew, so that motion "
-        "is even.",
+        "is even; auto: where motion is uneven throughout.",
         rich_help_panel=SIZE,
     ),
 ]

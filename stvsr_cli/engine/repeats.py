@@ -31,9 +31,11 @@ MANY = 0.2
 """Share of the frames from which repeats are worth a word unasked."""
 
 
-def handled(frames: Callable[[], Iterator[Frame]], job: Job, loaded: Loaded) -> Callable[[], Iterator[Frame]]:
-    """What gives a job's frames, its repeats as the job wants them."""
-    if job.repeats == "keep":
+def handled(
+    frames: Callable[[], Iterator[Frame]], job: Job, loaded: Loaded, *, smooth: bool
+) -> Callable[[], Iterator[Frame]]:
+    """What gives a job's frames, its repeats made anew or only counted."""
+    if not smooth:
         return lambda: counted(frames(), job)
     insert = inserter(loaded)
     return lambda: smoothed(frames(), job, insert, loaded.device)
@@ -62,7 +64,8 @@ def smoothed(frames: Iterator[Frame], job: Job, insert: Insert, device: torch.de
 
 def tell(job: Job, num_made: int, num_frames: int) -> None:
     """Log how many frames were made anew."""
-    logger.warning("%s: %d of %d frames repeat the one before them; made anew", job.input, num_made, num_frames)
+    hint = "; --repeats keep leaves them" if job.repeats == "auto" else ""
+    logger.warning("%s: %d of %d frames repeat the one before them; made anew%s", job.input, num_made, num_frames, hint)
 
 
 def remade(

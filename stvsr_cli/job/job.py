@@ -17,7 +17,7 @@ Cuts = Literal["hold", "ignore"]
 FitMode = Literal["inside", "pad", "crop"]
 Resume = Literal["auto", "never", "force"]
 Deinterlace = Literal["auto", "off", "on"]
-Repeats = Literal["keep", "smooth"]
+Repeats = Literal["auto", "keep", "smooth"]
 CropBars = Literal["auto", "off", "remove"]
 Format = Literal["matroska", "nut", "mpegts", "y4m", "png", "jpg", "jpeg"]
 CHOICES = {
@@ -105,8 +105,9 @@ class Job:
     """Whether the output's metadata says how it was made: version, model, weights, options."""
     deinterlace: Deinterlace = "auto"
     """auto: what is found to be interlaced is deinterlaced; on: everything is; off: nothing."""
-    repeats: Repeats = "keep"
-    """keep: frames that repeat the one before stay so; smooth: they are made anew, so that motion is even."""
+    repeats: Repeats = "auto"
+    """keep: frames that repeat the one before stay so; smooth: they are made anew, so that motion is even; auto: smooth
+    where much of the picture moves unevenly throughout, as in animation on twos or film in a faster rate."""
     max_pixels: int = 1 << 26
     """Most pixels of an input frame; 8192 x 8192 unless said otherwise."""
     allow_url: bool = False

@@ -15,9 +15,10 @@ import numpy as np
 
 from stvsr_cli.errors import InputError, OutputError
 from stvsr_cli.media.pipes import rotation_turns
-from stvsr_cli.media.read.bars import MOST_LOOKS, find_bars, leaving_out, spread
+from stvsr_cli.media.read.bars import MOST_LOOKS, find_bars, leaving_out
 from stvsr_cli.media.read.decode import Frame, Picture, picture_of
 from stvsr_cli.media.read.probe import VideoInfo, check_local, describe
+from stvsr_cli.media.read.sampler import spread
 from stvsr_cli.media.write.mux import OutputSpec, check_target
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.parts import remove_orphans, replacing

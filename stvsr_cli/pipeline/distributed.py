@@ -27,9 +27,7 @@ from stvsr_cli.job.plan import Plan
 from stvsr_cli.job.report import Progress, Report
 from stvsr_cli.job.stretches import Stretch, Stretches
 from stvsr_cli.media.images import is_image
-from stvsr_cli.media.read.bars import with_bars
 from stvsr_cli.media.read.clip import Part, cut_clip, whole_clip
-from stvsr_cli.media.read.deinterlace import with_fields
 from stvsr_cli.media.read.glances import Chunk, Glance
 from stvsr_cli.media.read.moments import Moment
 from stvsr_cli.media.read.probe import VideoInfo, probe
@@ -38,7 +36,7 @@ from stvsr_cli.media.write.mux import OutputFile, check_target
 from stvsr_cli.pipeline import upscale as local
 from stvsr_cli.pipeline.loading import load, plan_on
 from stvsr_cli.pipeline.scan import Scan
-from stvsr_cli.pipeline.sources import check_same
+from stvsr_cli.pipeline.sources import check_same, looked_over
 from stvsr_cli.pipeline.work import as_begun, settings
 from stvsr_cli.runtime.parts import part_path, publish, write_whole
 
@@ -171,8 +169,7 @@ class Film:
         """Have the file made in stretches, by all workers."""
         job, pool = self.job, self.crew.pool
         self._tell("load", 0, None)
-        info = with_bars(with_fields(self.info, job.deinterlace), job.crop_bars)
-        info = replace(info, path=job.input.resolve())
+        info = replace(looked_over(self.info, job), path=job.input.resolve())
         facts = pool.facts()
         self._seconds["load"] = facts.load_s
         self._identity = file_identity(job.input)
@@ -217,7 +214,7 @@ class Film:
                     scan.end()
                 self._accept(journal)
             scan.check()
-            if job.repeats == "smooth":
+            if planned.info.smooths_repeats:
                 tell(job, sum(moment.nth > 0 for moment in known), len(known))
         finally:
             scan.end()

@@ -42,7 +42,7 @@ def load(job: Job) -> Loaded:
     )
     known = ""
     if weights is not None and (job.record or job.resume != "never"):
-        repeats = find_complete("compact", find_model("compact").needs) if job.repeats == "smooth" else None
+        repeats = find_complete("compact", find_model("compact").needs) if job.repeats != "keep" else None
         found = dict.fromkeys(path for path in (weights, between, repeats) if path is not None)
         known = fingerprint(list(found), hashes().of)
     return Loaded(model, device, dtype, time.perf_counter() - begin, known)

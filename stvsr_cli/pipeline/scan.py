@@ -54,7 +54,7 @@ class Scan:
     def _cuts(self) -> Iterator[bool]:
         """Whether a shot begins with a frame; what its repeats are made from is known by then."""
         waiting: deque[Moment] = deque()
-        ahead = LONGEST if self._job.repeats == "smooth" else 0
+        ahead = LONGEST if self._info.smooths_repeats else 0
         for moment in self._moments():
             if self._end.is_set():
                 raise Interrupted("the scan was stopped.")
@@ -67,7 +67,7 @@ class Scan:
     def _moments(self) -> Iterator[Moment]:
         """All moments: by looks at chunks, as far as those give what reading in one go does; the rest by that."""
         job, info = self._job, self._info
-        smooth, is_part = job.repeats == "smooth", job.start is not None or job.end is not None
+        smooth, is_part = info.smooths_repeats, job.start is not None or job.end is not None
         chunks = None if smooth or is_part else chunks_of(info, CHUNK_FRAMES)
         if chunks is not None and len(chunks) > 1:
             try:

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from stvsr_cli.job.job import Job
 from stvsr_cli.media.images import ImageSource, is_image, is_pattern, list_images
 from stvsr_cli.media.pipes import Y4mSource, is_pipe, open_pipe
 from stvsr_cli.media.read.bars import with_bars
+from stvsr_cli.media.read.cadence import with_repeats
 from stvsr_cli.media.read.decode import Frame, decode
 from stvsr_cli.media.read.deinterlace import with_fields
 from stvsr_cli.media.read.part import snapped
@@ -87,7 +88,7 @@ class StreamSource:
     @property
     def info(self) -> VideoInfo:
         """As its header and its first frame say."""
-        return self.stream.info
+        return replace(self.stream.info, smooths_repeats=self.job.repeats == "smooth")
 
     def frames(self) -> Iterator[Frame]:
         """The frames of the part that is asked for, once."""
@@ -116,7 +117,7 @@ class PictureSource:
     @property
     def info(self) -> VideoInfo:
         """As the first picture is, at the job's rate."""
-        return self.images.info
+        return replace(self.images.info, smooths_repeats=self.job.repeats == "smooth")
 
     def frames(self) -> Iterator[Frame]:
         """The pictures of the part that is asked for."""
@@ -185,7 +186,12 @@ def _check_stream(job: Job) -> None:
 def _probed(job: Job, path: Path) -> VideoInfo:
     with watchdog.busy("read"):
         info = probe(path, video_stream=job.video_stream, allow_url=job.allow_url, max_pixels=job.max_pixels)
-        return with_bars(with_fields(info, job.deinterlace), job.crop_bars)
+        return looked_over(info, job)
+
+
+def looked_over(info: VideoInfo, job: Job) -> VideoInfo:
+    """A video's description with what a look at its frames says is to be done: about fields, bars and repeats."""
+    return with_repeats(with_bars(with_fields(info, job.deinterlace), job.crop_bars), job.repeats)
 
 
 def check_source(job: Job) -> None:

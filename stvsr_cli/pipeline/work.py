@@ -50,7 +50,8 @@ def work(
         check_space(job, plan, journal=None if journal is None else journal.folder)
         warn_of_limits(job, plan)
         apply_compile(job, plan, loaded)
-        run = Run(plan, loaded, handled(source.frames, job, loaded), progress, is_marked=job.repeats == "smooth")
+        frames = handled(source.frames, job, loaded, smooth=source.info.smooths_repeats)
+        run = Run(plan, loaded, frames, progress, is_marked=source.info.smooths_repeats)
         if journal is not None:
             run.remember(journal.pinned, journal.pin)
         with sink.open(source.info, plan.spec, journal) as out:

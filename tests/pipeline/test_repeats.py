@@ -52,6 +52,12 @@ def test_motion_becomes_even_and_times_stay(twos: Path, caplog: pytest.LogCaptur
     assert "6 of 12 frames repeat the one before them; --repeats smooth" in caplog.text
 
 
+def test_uneven_motion_is_made_even_unasked(twos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    smooth, auto = made(twos, "smooth"), made(twos, "auto")
+    assert all((a == b).all() for a, b in zip(smooth[0], auto[0], strict=True))
+    assert "made anew; --repeats keep leaves them" in caplog.text
+
+
 def test_what_repeats_nothing_is_untouched(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     clip = make_video(tmp_path / "ones.mp4", [pattern(i, 96, 64, 2) for i in range(8)])
     caplog.set_level(logging.INFO, "stvsr_cli")

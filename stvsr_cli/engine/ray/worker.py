@@ -189,7 +189,7 @@ class Worker:
                 )
             else:
                 frames = stretch_frames(plan.info, known, first, threads=job.threads, seek=seek, file=file)
-            if job.repeats == "keep":
+            if not plan.info.smooths_repeats:
                 return frames
             made = remade(frames, known, first, self._inserter(), self._loaded().device)
             return (frame for frame in made if frame.index < stretch.seen)

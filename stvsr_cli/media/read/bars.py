@@ -1,8 +1,7 @@
 """Black bars around a picture: found by a look at frames all over a video, and left out of its frames."""
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -15,10 +14,9 @@ import numpy as np
 
 from stvsr_cli.errors import InputError
 from stvsr_cli.media.read.black import ABOVE_BLACK, SEGMENT_PX, SOFT_LINES, Sides, lit
-from stvsr_cli.media.read.decoder import open_decoder
-from stvsr_cli.media.read.part import seek_video
-from stvsr_cli.media.read.picture import Picture, picture_of
+from stvsr_cli.media.read.picture import Picture
 from stvsr_cli.media.read.probe import NO_BARS, VideoInfo, open_input
+from stvsr_cli.media.read.sampler import Sampler
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +39,6 @@ EVIDENCE = 0.05
 """Share of the frames, and no fewer than two, that must show where a bar ends."""
 IN_ORDER, MOST_READ = 300, 1500
 """Frames of a video that is read in order in place of here and there, and the most that are read so."""
-SEEKS_A_FRAME = 8
-"""Seeks for each new frame that they come to, above which a video has too few places to seek to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,57 +208,19 @@ class _Lines:
         return end if near.any() and spread <= MOST_SPREAD * self.above[end].mean() else None
 
 
-def spread(number: int, count: int) -> list[int]:
-    """Up to `number` of `count` places, all over them from the first ones on (van der Corput's order)."""
-    fractions = [int(f"{i:012b}"[::-1], 2) / 2**12 for i in range(min(number, count))]
-    return list(dict.fromkeys(min(count - 1, int(fraction * count)) for fraction in fractions))
-
-
 def _pictures(info: VideoInfo) -> Iterator[Picture]:
     """Frames of a video, from all over it where it is long and can be sought in, or else the first ones in order."""
     count = info.num_frames or 0
     try:
         with open_input(info.path, remote=info.remote) as container:
-            reader = _Reader(info, container)
-            if count > IN_ORDER and info.duration and (yield from reader.here_and_there(count, info.duration)):
+            reader = Sampler(info, container)
+            if (
+                count > IN_ORDER
+                and info.duration
+                and (yield from reader.here_and_there(MOST_LOOKS, count, info.duration))
+            ):
                 return
             step = max(1, min(count or MOST_READ, MOST_READ) // MOST_LOOKS)
             yield from islice(reader.in_order(), 0, MOST_READ, step)
     except (av.error.FFmpegError, OSError, InputError) as error:
         logger.debug("%s: bars are looked for no further: %s", info.path, error)
-
-
-class _Reader:
-    """An open video, of which some frames are wanted."""
-
-    def __init__(self, info: VideoInfo, container: "av.container.InputContainer") -> None:
-        self._info, self._container = info, container
-        self._stream = cast(av.VideoStream, container.streams[info.stream_index])
-        self._context = open_decoder(self._stream, has_alpha=info.has_alpha, max_pixels=info.max_pixels)
-        self._context.thread_count = 1  # a picture here and there is no work for several
-
-    def _frames(self) -> Iterator[av.VideoFrame]:
-        """Frames from here on; what cannot be decoded is left out."""
-        for packet in self._container.demux(self._stream):
-            with suppress(av.error.InvalidDataError):
-                yield from (frame for frame in self._context.decode(packet) if not frame.is_corrupt)
-
-    def here_and_there(self, count: int, duration: int) -> Generator[Picture, None, bool]:
-        """Yield frames from all over the video; returns whether enough of them could be come to."""
-        info, seen = self._info, set[int | None]()
-        for number, place in enumerate(spread(MOST_LOOKS, count)):
-            seek_video(self._container, self._stream, info, info.start_pts + place * duration // count)
-            self._context.flush_buffers()
-            frame = next(self._frames(), None)
-            if frame is not None and frame.pts not in seen:
-                seen.add(frame.pts)
-                yield picture_of(frame, info)
-            elif number > SEEKS_A_FRAME * len(seen):
-                return False
-        return True
-
-    def in_order(self) -> Iterator[Picture]:
-        """Yield the frames from the first one on."""
-        seek_video(self._container, self._stream, self._info, self._info.start_pts)
-        self._context.flush_buffers()
-        return (picture_of(frame, self._info) for frame in self._frames())

@@ -117,6 +117,8 @@ class VideoInfo:
     """Black bars among them, left, top, right and bottom."""
     puts_bars_back: bool = True
     """Whether what is made of the video has bars again."""
+    smooths_repeats: bool = False
+    """Whether frames that repeat the one before are to be made anew."""
     has_alpha: bool = False
     """Whether transparency lies beside the pictures of VP8 or VP9."""
     clock: Clock = STEADY

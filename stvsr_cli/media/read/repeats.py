@@ -27,6 +27,8 @@ class Change:
     mean: float
     block: float
     """Mean of the block that differs most."""
+    share: float = 1.0
+    """Share of the blocks that differ by more than coding alone makes."""
 
     @classmethod
     def between(cls, a: Picture, b: Picture) -> "Change":
@@ -36,7 +38,8 @@ class Change:
         rows, columns = (max(1, side // BLOCK_PX) for side in apart.shape)
         tall, wide = (min(side, BLOCK_PX) for side in apart.shape)
         blocks = apart[: rows * tall, : columns * wide].reshape(rows, tall, columns, wide)
-        return cls(float(apart.mean()), float(blocks.mean((1, 3)).max()))
+        means = blocks.mean((1, 3))
+        return cls(float(apart.mean()), float(means.max()), float((means > LITTLE_BLOCK).mean()))
 
 
 class Repeats:

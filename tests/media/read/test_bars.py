@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stvsr_cli.media.read.bars import find_bars, spread, with_bars
+from stvsr_cli.media.read.bars import find_bars, with_bars
 from stvsr_cli.media.read.black import black_codes, has_picture
 from stvsr_cli.media.read.decode import PLANAR, decode
 from stvsr_cli.media.read.picture import Picture
 from stvsr_cli.media.read.probe import ColorTags, probe
+from stvsr_cli.media.read.sampler import spread
 from tests.clips import BUNNY, make_video, pattern, read_frames
 
 BUNNIES = [np.ascontiguousarray(picture[::2, ::2]) for picture in read_frames(BUNNY)[0]]

@@ -1,0 +1,56 @@
+"""Some frames of a video, for a look at it before the work; nothing is said of what comes with them."""
+
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from typing import cast
+
+import av
+import av.error
+
+from stvsr_cli.media.read.decoder import open_decoder
+from stvsr_cli.media.read.part import seek_video
+from stvsr_cli.media.read.picture import Picture, picture_of
+from stvsr_cli.media.read.probe import VideoInfo
+
+SEEKS_A_FRAME = 8
+"""Seeks for each new frame that they come to, above which a video has too few places to seek to."""
+
+
+def spread(number: int, count: int) -> list[int]:
+    """Up to `number` of `count` places, all over them from the first ones on (van der Corput's order)."""
+    fractions = [int(f"{i:012b}"[::-1], 2) / 2**12 for i in range(min(number, count))]
+    return list(dict.fromkeys(min(count - 1, int(fraction * count)) for fraction in fractions))
+
+
+class Sampler:
+    """An open video, of which some frames are wanted."""
+
+    def __init__(self, info: VideoInfo, container: "av.container.InputContainer") -> None:
+        self._info, self._container = info, container
+        self._stream = cast(av.VideoStream, container.streams[info.stream_index])
+        self._context = open_decoder(self._stream, has_alpha=info.has_alpha, max_pixels=info.max_pixels)
+        self._context.thread_count = 1  # a picture here and there is no work for several
+
+    def frames_from(self, place: int) -> Iterator[av.VideoFrame]:
+        """Frames from a keyframe at or before a place on, in ticks of the video; what cannot be decoded is left out."""
+        seek_video(self._container, self._stream, self._info, place)
+        self._context.flush_buffers()
+        for packet in self._container.demux(self._stream):
+            with suppress(av.error.InvalidDataError):
+                yield from (frame for frame in self._context.decode(packet) if not frame.is_corrupt)
+
+    def here_and_there(self, most: int, count: int, duration: int) -> Generator[Picture, None, bool]:
+        """Yield up to `most` of `count` frames from all over the video; returns whether enough could be come to."""
+        info, seen = self._info, set[int | None]()
+        for number, place in enumerate(spread(most, count)):
+            frame = next(self.frames_from(info.start_pts + place * duration // count), None)
+            if frame is not None and frame.pts not in seen:
+                seen.add(frame.pts)
+                yield picture_of(frame, info)
+            elif number > SEEKS_A_FRAME * len(seen):
+                return False
+        return True
+
+    def in_order(self) -> Iterator[Picture]:
+        """Yield the frames from the first one on."""
+        return (picture_of(frame, self._info) for frame in self.frames_from(self._info.start_pts))
