@@ -8,6 +8,7 @@ from pathlib import Path
 from stvsr_cli.durable.manifest import file_identity
 from stvsr_cli.errors import StvsrError
 from stvsr_cli.job.job import Job
+from stvsr_cli.job.pace import multiple_of
 from stvsr_cli.job.size import find_size
 from stvsr_cli.media.images import ImageSource, is_image
 from stvsr_cli.media.read.bars import with_bars
@@ -92,8 +93,9 @@ def is_complete(job: Job) -> bool:
             return False
     if info.num_frames is None or job.start is not None or job.end is not None:
         return length is not None and found.num_frames > 0
-    wanted = info.num_frames * job.fps_factor
-    return abs(found.num_frames - wanted) <= max(2 * job.fps_factor, wanted // 20)
+    multiple = multiple_of(job, info)
+    wanted = info.num_frames * multiple
+    return abs(found.num_frames - wanted) <= max(2 * multiple, Fraction(wanted // 20), Fraction(1))
 
 
 def _is_complete_image(job: Job) -> bool:

@@ -141,9 +141,9 @@ def measure(job: Job, config: BenchConfig, rates: Rates | None = None) -> Measur
         plan = plan_on(replace(job, window=size), info, loaded)
         tile = plan.tile.size_px
         window = (size, min(tile or info.height, info.height), min(tile or info.width, info.width))
-        verbs, work, peak, listed = _window(model, window, job.fps_factor, device, config.operations)
+        verbs, work, peak, listed = _window(model, window, int(job.fps_factor), device, config.operations)
         fresh = step * job.fps_factor
-        needs = plan_memory(model, *window, job.fps_factor, offload=offload_on(job.fit, device))
+        needs = plan_memory(model, *window, int(job.fps_factor), offload=offload_on(job.fit, device))
         stages: dict[str, float] = {}
         run_fps, busy, batch = 0.0, 0.0, 1
         if config.windows and time.perf_counter() < config.until:

@@ -92,6 +92,7 @@ def batch_items(inputs: Sequence[str], output: str, job: "Job", options: BatchOp
 
 def template_values(job: "Job") -> "Values":
     """What the fields of a name template stand for that the job says; some of a source's size or rate."""
+    from stvsr_cli.job.pace import multiple_of, rate_of
     from stvsr_cli.job.size import find_size
     from stvsr_cli.media.read.bars import with_bars
     from stvsr_cli.media.read.probe import probe
@@ -105,9 +106,15 @@ def template_values(job: "Job") -> "Values":
 
     def fps(source: Path) -> str:
         info = probe(source, video_stream=job.video_stream, max_pixels=job.max_pixels)
-        return f"{float(info.average_rate * job.fps_factor):.5g}"
+        return f"{float(rate_of(job, info)):.5g}"
 
-    return {"scale": scale, "fps": fps, "fps_factor": str(job.fps_factor), "model": job.model}
+    def fps_factor(source: Path) -> str:
+        if job.target_fps is None:
+            return f"{float(job.fps_factor):.3g}"
+        info = probe(source, video_stream=job.video_stream, max_pixels=job.max_pixels)
+        return f"{float(multiple_of(job, info)):.3g}"
+
+    return {"scale": scale, "fps": fps, "fps_factor": fps_factor, "model": job.model}
 
 
 def upscale_batch(

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from stvsr_cli.cli.like import like
 from stvsr_cli.errors import StvsrError
 
-EXCLUSIVE = (frozenset({"scale", "width", "height", "fit"}),)
+EXCLUSIVE = (frozenset({"scale", "width", "height", "fit"}), frozenset({"fps", "fps_factor"}))
 """Options of which one replaces the others: a given one also replaces what others have for defaults."""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from stvsr_cli.cli.progress import lasting
 from stvsr_cli.job.disk import beyond_limits, estimate, free_bytes, in_words
 from stvsr_cli.job.job import Job
+from stvsr_cli.job.pace import told
 from stvsr_cli.job.plan import Plan
 from stvsr_cli.media.pipes import PIPE_FORMATS, is_pipe
 from stvsr_cli.media.read.bars import in_words as bars_in_words
@@ -40,6 +41,7 @@ def plan_lines(rehearsal: Rehearsal) -> list[str]:
         *(["repeats   frames that repeat the one before are made anew"] if info.smooths_repeats else []),
         f"output    {job.output}",
         f"          {plan.width}x{plan.height}, {_rate(plan.rate)} fps, {about}{_known(plan.num_frames)} frames",
+        *_moments(plan, traits.name),
         f"model     {traits.name} on {loaded.device}, {str(loaded.dtype).removeprefix('torch.')}",
         f"windows   {_known(plan.num_windows)} of {windows.size} frames, overlap {windows.overlap}; more with cuts",
         f"tiles     {tiling}",
@@ -60,6 +62,12 @@ def _part(job: Job, plan: Plan) -> list[str]:
     begin = "the start" if plan.start is None else f"{float(plan.start):.6f} s"
     finish = "the end" if plan.end is None else f"{float(plan.end):.6f} s"
     return [f"part      {begin} to {finish}, in whole frames"]
+
+
+def _moments(plan: Plan, model: str) -> list[str]:
+    """What the output shows of frames that the model does not make."""
+    line = told(plan.timeline, model)
+    return [f"frames    {line}"] if line else []
 
 
 def item_line(source: Path, rehearsal: Rehearsal) -> str:
@@ -107,11 +115,12 @@ def _disk(job: Job, plan: Plan) -> str:
 
 def _streams(job: Job, info: VideoInfo) -> list[str]:
     kinds = {stream.index: stream for stream in info.streams}
-    if job.encoder.codec == "rawvideo" or job.slow_motion > 1:
-        why = "time is stretched" if job.slow_motion > 1 else "pictures only"
-        return [f"stream {index}  drop {stream.kind} {stream.codec} ({why})" for index, stream in kinds.items()]
+    if job.encoder.codec == "rawvideo":
+        return [f"stream {index}  drop {stream.kind} {stream.codec} (pictures only)" for index, stream in kinds.items()]
     suffix = next((suffix for suffix, name in FORMATS.items() if name == (job.format or PIPE_FORMATS[0])), "")
-    fates = plan_streams(info, *supported_codecs(Path(f"-{suffix}") if is_pipe(job.output) else job.output))
+    formats = supported_codecs(Path(f"-{suffix}") if is_pipe(job.output) else job.output)
+    slower, drops = Fraction(job.slow_motion), job.slow_sound == "drop"
+    fates = plan_streams(info, *formats, slower=slower, drops_sound=drops)
     lines = [
         f"stream {fate.index}  {fate.action} {kinds[fate.index].kind} {kinds[fate.index].codec}"
         + (f" ({fate.why})" if fate.why else "")

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NAMES = {"options vae_tile_px": "vae_tile", "encoder options": "encoder_option"}
+NAMES = {
+    "options vae_tile_px": "vae_tile", "encoder options": "encoder_option", "target_fps": "fps", "fps": "input_fps",
+}  # fmt: skip
 """Parameters of the command line whose names are not those of a record's fields."""
 GROUPS = ("encoder ", "fit ", "options ")
 PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}

@@ -53,14 +53,37 @@ CropBars = Annotated[
         rich_help_panel=SIZE,
     ),
 ]
-FpsFactor = Annotated[int, typer.Option(metavar="1|2|4", help="Frame rate factor; 1: size only.", rich_help_panel=SIZE)]
-SlowMotion = Annotated[
-    int,
+FpsFactor = Annotated[
+    str | None,
     typer.Option(
-        metavar="1|2|4",
-        help="Slow motion: this many times slower, at the same frame rate, without sound.",
+        metavar="N",
+        help="Frames made for each one, if --fps does not say; default 2, or as slow motion needs. 1: size only.",
         rich_help_panel=SIZE,
     ),
+]
+Fps = Annotated[
+    str | None,
+    typer.Option(
+        "--fps",
+        metavar="RATE",
+        help="Frame rate of OUTPUT: 60, 59.94, 60000/1001, constant; or 2x, 2.5x, 0.5x: as variable as INPUT's. For "
+        "pictures without --input-fps: their rate.",
+        rich_help_panel=SIZE,
+    ),
+]
+InputFps = Annotated[
+    str | None,
+    typer.Option("--input-fps", metavar="RATE", help="Rate of pictures that are read.", rich_help_panel=SIZE),
+]
+SlowMotion = Annotated[
+    str,
+    typer.Option(
+        metavar="N", help="This many times slower, at the frame rate of INPUT or of --fps.", rich_help_panel=SIZE
+    ),
+]
+SlowSound = Annotated[
+    jobs.SlowSound,
+    typer.Option(help="Sound in slow motion. stretch: at its own pitch; drop: none.", rich_help_panel=SIZE),
 ]
 Cuts = Annotated[
     jobs.Cuts,
@@ -226,11 +249,6 @@ Format = Annotated[
         rich_help_panel=ENCODING,
     ),
 ]
-Fps = Annotated[
-    str | None,
-    typer.Option("--fps", help="Rate of pictures that are read, such as 24 or 30000/1001.", rich_help_panel=SIZE),
-]
-
 Resume = Annotated[
     jobs.Resume,
     typer.Option(

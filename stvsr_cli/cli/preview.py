@@ -13,7 +13,7 @@ import typer
 from stvsr_cli.cli import options as opt
 from stvsr_cli.cli.failures import reported
 from stvsr_cli.cli.progress import displayed
-from stvsr_cli.cli.values import parse_scale, parse_time
+from stvsr_cli.cli.values import parse_pace, parse_scale, parse_time
 from stvsr_cli.errors import OutputError, UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.media.write.settings import EncoderConfig
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stvsr_cli.preview.trial import Choice, Film, Outcome
 
 SHARED = frozenset(
-    {"scale", "height", "crop_bars", "fps_factor", "device", "precision", "codec", "crf", "preset", "threads"}
+    {"scale", "height", "crop_bars", "fps", "fps_factor", "device", "precision", "codec", "crf", "preset", "threads"}
 )
 """Options that mean the same in `stvsr upscale`, so that what is configured there counts here."""
 CLIP_S = Fraction(1)
@@ -54,7 +54,8 @@ def preview(
     scale: opt.Scale = None,
     height: opt.Height = None,
     crop_bars: opt.CropBars = opt.DEFAULT.crop_bars,
-    fps_factor: opt.FpsFactor = opt.DEFAULT.fps_factor,
+    fps: opt.Fps = None,
+    fps_factor: opt.FpsFactor = None,
     device: opt.Device = opt.DEFAULT.device,
     precision: opt.Precision = opt.DEFAULT.precision,
     codec: opt.Codec = opt.DEFAULT.encoder.codec,
@@ -89,9 +90,10 @@ def preview(
             raise UsageError(f"--out {target} should end in .png.")
         if clip is not None:
             check_loop(clip)
+        factor, rate = parse_pace(fps, fps_factor, Fraction(1))
         job = Job(
             input=file, output=Path(f"{file.stem}.mkv"), scale=parse_scale(scale), height=height, crop_bars=crop_bars,
-            fps_factor=fps_factor,
+            fps_factor=factor, target_fps=rate,
             device=device, precision=precision, threads=threads,
             encoder=EncoderConfig(codec=codec, crf=crf, preset=preset, threads=threads),
         )  # fmt: skip

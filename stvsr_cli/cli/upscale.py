@@ -13,7 +13,16 @@ from stvsr_cli.cli.batch import BatchOptions, batch_items, is_batch, rehearse_ba
 from stvsr_cli.cli.cluster import parse_engine
 from stvsr_cli.cli.failures import Stop, give_up, reported
 from stvsr_cli.cli.progress import Display, displayed, lasting
-from stvsr_cli.cli.values import parse_count, parse_fit, parse_options, parse_scale, parse_time
+from stvsr_cli.cli.values import (
+    parse_count,
+    parse_fit,
+    parse_number,
+    parse_options,
+    parse_pace,
+    parse_rate,
+    parse_scale,
+    parse_time,
+)
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.media.write.settings import EncoderConfig
@@ -35,8 +44,11 @@ def upscale(
     fit: opt.FitSize = None,
     fit_mode: opt.FitMode = opt.DEFAULT.fit_mode,
     crop_bars: opt.CropBars = opt.DEFAULT.crop_bars,
-    fps_factor: opt.FpsFactor = opt.DEFAULT.fps_factor,
-    slow_motion: opt.SlowMotion = opt.DEFAULT.slow_motion,
+    fps: opt.Fps = None,
+    fps_factor: opt.FpsFactor = None,
+    slow_motion: opt.SlowMotion = str(opt.DEFAULT.slow_motion),
+    slow_sound: opt.SlowSound = opt.DEFAULT.slow_sound,
+    input_fps: opt.InputFps = None,
     cuts: opt.Cuts = opt.DEFAULT.cuts,
     start: opt.Start = None,
     end: opt.End = None,
@@ -54,7 +66,6 @@ def upscale(
     pix_fmt: opt.PixFmt = None,
     encoder_option: opt.EncoderOption = None,
     format: opt.Format = None,
-    fps: opt.Fps = None,
     recursive: opt.Recursive = False,
     ext: opt.Ext = None,
     name_template: opt.NameTemplate = None,
@@ -114,13 +125,18 @@ def upscale(
         )  # fmt: skip
         options = parse_options(encoder_option or [])
         width, height = parse_fit(fit, width, height)
+        if input_fps is None and fps is not None and fps[-1:] not in "xX" and _are_pictures(inputs):
+            fps, input_fps = None, fps
+        slower = parse_number(slow_motion, "--slow-motion")
+        factor, rate = parse_pace(fps, fps_factor, slower)
         job = Job(
             input=Path(inputs[0]), output=Path(output), overwrite=overwrite, allow_url=allow_url,
             video_stream=video_stream, resume=resume, record=record, segment_frames=segment_frames,
             stall_timeout_s=stall_timeout,
-            format=format, fps=parse_scale(fps, "--fps"), check_space=space_check, deinterlace=deinterlace,
+            format=format, fps=None if input_fps is None else parse_rate(input_fps, "--input-fps"), check_space=space_check, deinterlace=deinterlace,
             repeats=repeats, max_pixels=max_pixels, scale=parse_scale(scale), width=width, height=height,
-            fit_mode=fit_mode, crop_bars=crop_bars, fps_factor=max(fps_factor, slow_motion), slow_motion=slow_motion, cuts=cuts,
+            fit_mode=fit_mode, crop_bars=crop_bars, fps_factor=factor, target_fps=rate, slow_motion=slower,
+            slow_sound=slow_sound, cuts=cuts,
             start=parse_time(start, "--start"), end=parse_time(end, "--end"),
             model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,
             window=window, overlap=overlap, batch=parse_count(batch, "--batch", {"auto": None}),
@@ -137,6 +153,13 @@ def upscale(
         )  # fmt: skip
         cluster = parse_engine(engine, address=address, workers=workers, gpus_per_worker=gpus_per_worker, ship=ship)
         _do(job, inputs, output, several, cluster, display, stop, quiet=quiet, kind=progress, dry_run=dry_run)
+
+
+def _are_pictures(inputs: list[str]) -> bool:
+    """Whether pictures are read, which have no rate of their own."""
+    from stvsr_cli.pipeline.sources import reads_pictures
+
+    return len(inputs) == 1 and reads_pictures(Path(inputs[0]))
 
 
 def _do(
@@ -162,7 +185,7 @@ def _do(
         if cluster is not None:
             raise UsageError("--engine ray takes video files.", hint="Leave it out for pictures and pipes.")
     elif job.format is not None or job.fps is not None:
-        raise UsageError("--format is for standard output and pictures, --fps for pictures that are read.")
+        raise UsageError("--format is for standard output and pictures, --input-fps for pictures that are read.")
     elif is_batch(inputs, output, several):
         items, folder = batch_items(inputs, output, job, several)
         if dry_run:

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from stvsr_cli.engine.stitch import Runner, upscale_shot
 from stvsr_cli.job.cutter import Point
 from stvsr_cli.job.plan import Plan
 from stvsr_cli.job.report import Loaded, Progress, Report
-from stvsr_cli.job.timeline import Slot, slots
+from stvsr_cli.job.timeline import Slot
 from stvsr_cli.media.read.decode import Frame, Picture
 from stvsr_cli.media.read.picture import Beside
 from stvsr_cli.media.read.probe import VideoInfo
@@ -236,14 +237,21 @@ class Run:
             yield frame, (tensor, mark)
 
     def _shot(self, shot: Iterator[tuple[Frame, tuple[Tensor, Mark]]], first: int | None) -> Iterator[_Slotted]:
-        """Output frames of one shot: F for each input frame, the last one held.
+        """Output frames of one shot, the last of its input frames held.
 
         first: index of the shot's first frame, where that is not the first to come.
         """
-        factor = self.plan.request.fps_factor
-        waiting: deque[tuple[tuple[int, int, int], Picture]] = deque()
+        timeline = self.plan.timeline
+        waiting: deque[tuple[int, Slot, Picture]] = deque()
+        """Slots that are not filled, each with the number of the frame made for it and its input frame, without pixels."""
+        moments: deque[tuple[Fraction, ...]] = deque()
+
+        def filled(output: Sent, slot: Slot, kept: Picture) -> _Slotted:
+            return _Slotted(output, slot, first or 0, None if slot.step else kept.beside, kept.around)
 
         def tensors() -> Iterator[Tensor]:
+            nonlocal first
+            num_made = 0
             while True:
                 begin = time.perf_counter()
                 item = next(shot, None)
@@ -251,28 +259,29 @@ class Run:
                 if item is None:
                     return
                 frame, brought = item
-                beside_pixels = replace(frame.picture, planes=())
-                waiting.append(((frame.index, frame.pts, frame.duration), beside_pixels))
+                first = frame.index if first is None else first
+                kept = replace(frame.picture, planes=())
+                slots = timeline.slots(frame.index, frame.pts, frame.duration)
+                for slot in slots:
+                    waiting.append((num_made + slot.made, slot, kept))
+                num_made += timeline.factor or 1 + len(timeline.between(slots))
+                if timeline.factor is None:
+                    moments.append(timeline.between(slots))
                 self.frames_in += 1
                 yield self._lanes.arrive(*brought)
 
-        step, output = 0, None
-        for output in self._upscaled(tensors()):
-            times, kept = waiting[0]
-            first = times[0] if first is None else first
-            slot = slots(*times, factor, has_partner=True)[step]
-            yield _Slotted(output, slot, first, None if step else kept.beside, kept.around)
-            step += 1
-            if step == factor:
-                waiting.popleft()
-                step = 0
-        if output is not None and step:
-            for slot in slots(*waiting[0][0], factor, has_partner=False)[step:]:
-                yield _Slotted(output, slot, first or 0, None, waiting[0][1].around)
+        output = None
+        for number, output in enumerate(self._upscaled(tensors(), moments)):
+            while waiting and waiting[0][0] <= number:
+                yield filled(output, *waiting.popleft()[1:])
+        if output is not None:
+            for _, slot, kept in waiting:
+                yield filled(output, slot, kept)
 
-    def _upscaled(self, frames: Iterator[Tensor]) -> Iterator[Sent]:
-        """The model's output frames, on their way."""
-        outputs = upscale_shot(self._runner, frames, self.plan.windows, send=self._handover.send)
+    def _upscaled(self, frames: Iterator[Tensor], moments: deque[tuple[Fraction, ...]]) -> Iterator[Sent]:
+        """The model's output frames, on their way. moments: takes those of each frame, before the frame comes."""
+        asked = None if self.plan.timeline.factor else iter(moments.popleft, None)
+        outputs = upscale_shot(self._runner, frames, self.plan.windows, moments=asked, send=self._handover.send)
         while True:
             with watchdog.busy("model", patient=True):
                 output = next(outputs, None)

@@ -1,8 +1,10 @@
 """Windows and tiles of a shot through a model, and their outputs back into one stream of frames."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import groupby, repeat
 from typing import TypeVar
 
 import torch
@@ -18,6 +20,9 @@ from stvsr_cli.models.step import run_window
 logger = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
+Item = TypeVar("Item")
+Moments = tuple[tuple[Fraction, ...], ...]
+"""Of each interval of a window, where frames lie in it, in (0, 1), rising."""
 SMALLEST_TILE_PX = 64
 """Tiles are not made smaller than this when memory runs out."""
 OUTSIDE = 1e-6
@@ -88,15 +93,15 @@ class Runner:
     def __post_init__(self) -> None:
         self.group = self.batch
 
-    def run(self, frames: Tensor) -> Tensor:
-        """frames: [B, T, 3, h, w]. Returns [B, T', 3, H, W] on the device, where its work may still be queued.
+    def run(self, frames: Tensor, moments: Sequence[Moments] | None = None) -> Sequence[Tensor] | Tensor:
+        """frames: [B, T, 3, h, w]. Returns [T', 3, H, W] of each window, on the device, where work may still be queued.
 
-        Raises DeviceError if the least that can be asked of the device does not fit either.
+        moments: of each window, where frames are made in each of its T - 1 intervals; None: as the request says. Raises DeviceError if the least that can be asked of the device does not fit either.
         """
         while True:
             try:
                 with self.lanes.timed():
-                    return self._in_parts(frames.to(self.lanes.device))
+                    return self._made(frames.to(self.lanes.device), moments)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -131,25 +136,49 @@ class Runner:
                 hint="Use a smaller model, --precision bf16 or fp16, or --device cpu.",
             )
 
-    def _in_parts(self, frames: Tensor) -> Tensor:
-        """The windows whole, or where memory forbids it in parts that share one frame, one after the other."""
-        count = frames.shape[1]
-        if not self.longest or count <= self.longest:
-            return self._tiled(frames)
-        outputs = []
-        for start in range(0, count - 1, self.longest - 1):
-            output = self._tiled(frames[:, start : start + self.longest])
-            outputs.append(output[:, 1:] if start else output)
-        return torch.cat(outputs, 1)
+    def _made(self, frames: Tensor, moments: Sequence[Moments] | None) -> Sequence[Tensor] | Tensor:
+        if moments is None:
+            return self._in_parts(frames, self.request)
+        outputs: list[Tensor] = []
+        for same, group in groupby(
+            range(len(moments)), key=moments.__getitem__
+        ):  # one call has frames at equal moments
+            outputs += self._in_parts(frames[list(group)], _asked(self.request, same))
+        return outputs
 
-    def _tiled(self, frames: Tensor) -> Tensor:
+    def _in_parts(self, frames: Tensor, request: Request) -> Tensor:
+        """The windows whole, or where memory forbids it in parts that share one frame, one after the other."""
+        outputs = []
+        for start, stop in self._parts(frames.shape[1], request):
+            part = request
+            if request.moments is not None:
+                part = replace(request, moments=request.moments[start : stop - 1])
+            output = self._tiled(frames[:, start:stop], part)
+            outputs.append(output[:, 1:] if start else output)
+        return torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
+
+    def _parts(self, count: int, request: Request) -> Iterator[tuple[int, int]]:
+        """First frame, and one past the last, of parts that share one frame.
+
+        None is longer than memory allows, nor makes more frames than were planned for a whole window.
+        """
+        longest = self.longest or count
+        most = self.request.num_outputs(count)
+        start = 0
+        while start < count - 1 or start == 0:
+            stop = min(start + longest, count)
+            while stop - start > 2 and _num_outputs(request, start, stop) > most:
+                stop -= 1
+            yield start, stop
+            start = max(stop - 1, 1)
+
+    def _tiled(self, frames: Tensor, request: Request) -> Tensor:
         height, width = frames.shape[-2:]
         plan = tiles(height, width, self.tile)
         if len(plan) == 1:
-            return torch.cat([run_window(self.model, part, self.request) for part in frames.split(self.batch)])
-        request = self.request
+            return torch.cat([run_window(self.model, part, request) for part in frames.split(self.batch)])
         scale = self.model.traits.scale
-        count = (frames.shape[1] - 1) * request.fps_factor + 1
+        count = request.num_outputs(frames.shape[1])
         canvas = frames.new_zeros(frames.shape[0], count, 3, height * scale, width * scale)
         total = frames.new_zeros(height * scale, width * scale)
         jobs = [(b, tile) for tile in plan for b in range(frames.shape[0])]
@@ -168,28 +197,48 @@ class Runner:
         return canvas.div_(total)
 
 
+def _num_outputs(request: Request, start: int, stop: int) -> int:
+    if request.moments is None:
+        return request.num_outputs(stop - start)
+    return stop - start + sum(len(some) for some in request.moments[start : stop - 1])
+
+
+def _asked(request: Request, moments: Moments) -> Request:
+    """The request for a window, by its factor where frames lie at even steps."""
+    factor = len(moments[0]) + 1 if moments else 1
+    even = tuple(Fraction(step, factor) for step in range(1, factor))
+    if all(some == even for some in moments):
+        return replace(request, fps_factor=factor)
+    return replace(request, moments=moments)
+
+
 def upscale_shot(
     runner: Runner,
     frames: Iterable[Tensor],
     windows: WindowConfig,
     *,
+    moments: Iterable[tuple[Fraction, ...]] | None = None,
     send: Callable[[Tensor], Iterable[Made]] = iter,  # type: ignore[assignment]
 ) -> Iterator[Made]:
     """Upscale one shot of any length.
 
-    frames: [3, h, w] each, float32 in [0, 1]. Yields what `send` makes of (N - 1) * F + 1 frames, [T, 3, H, W] on the
-    device at a time, in order; by default the frames [3, H, W]. Holds as many windows as the runner's group has. Where
+    frames: [3, h, w] each, float32 in [0, 1]. moments: of each frame, where frames are made on the way to the next, in
+    (0, 1), rising; None: as the runner's request says. Yields what `send` makes of (N - 1) * F + 1 frames, or of each
+    frame and those at its moments, [T, 3, H, W] on the device at a time, in order; by default the frames [3, H, W]. Holds as many windows as the runner's group has. Where
     the device's work is queued, the next group is queued before the frames of the one before are yielded, so that the
     device has work while they are waited for.
     """
     factor = runner.request.fps_factor
     tail: Tensor | None = None
     waiting: list[Made] = []
-    for group in _groups(windowed(frames, windows), runner.group):
-        outputs = runner.run(torch.stack([torch.stack(window) for _, window in group]))
+    items = zip(frames, repeat(None) if moments is None else moments, strict=False)
+    for group in _groups(windowed(items, windows), runner.group):
+        asked = None if moments is None else [tuple(some or () for _, some in window[:-1]) for _, window in group]
+        outputs = runner.run(torch.stack([torch.stack([frame for frame, _ in window]) for _, window in group]), asked)
         sent: list[Made] = []
-        for (span, _), output in zip(group, outputs, strict=True):
-            kept = 0 if span.last else (windows.overlap - 1) * factor + 1
+        for (span, window), output in zip(group, outputs, strict=True):
+            shared_pairs = window[len(window) - windows.overlap : -1]
+            kept = 0 if span.last else 1 + sum(factor if some is None else 1 + len(some) for _, some in shared_pairs)
             new = output.shape[0] - kept
             with torch.inference_mode():
                 if tail is not None:
@@ -206,9 +255,9 @@ def upscale_shot(
     yield from waiting
 
 
-def _groups(spans: Iterable[tuple[Span, list[Tensor]]], batch: int) -> Iterator[list[tuple[Span, list[Tensor]]]]:
+def _groups(spans: Iterable[tuple[Span, list[Item]]], batch: int) -> Iterator[list[tuple[Span, list[Item]]]]:
     """Collect windows of equal length into groups of at most `batch`."""
-    group: list[tuple[Span, list[Tensor]]] = []
+    group: list[tuple[Span, list[Item]]] = []
     for item in spans:
         if group and (len(group) == batch or len(item[1]) != len(group[0][1])):
             yield group

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stvsr_cli.errors import OutputError
 from stvsr_cli.job.job import Job
+from stvsr_cli.job.pace import told
 from stvsr_cli.job.plan import Plan
 from stvsr_cli.media.images import is_image
 from stvsr_cli.media.pipes import is_pipe
@@ -111,12 +112,20 @@ def free_bytes(folder: Path) -> int:
 
 
 def warn_of_limits(job: Job, plan: Plan) -> None:
-    """Log a warning if frames are larger, or come faster, than the format holds or common hardware plays."""
+    """Log a warning for what comes out otherwise than the options alone say.
+
+    Those are frames that are larger, or come faster, than the format holds or common hardware plays; that are resampled;
+    and that show other moments than their own.
+    """
     if plan.size.factor > plan.model_scale + Fraction(1, 100) and plan.model_scale > 1:
         logger.warning(
             "%s: the model enlarges %d times; the rest, to %.3g times, is resampled", job.output, plan.model_scale,
             float(plan.size.factor),
         )  # fmt: skip
+    if (line := told(plan.timeline, job.model)) is not None:
+        logger.warning("%s: %s", job.output, line)
+    if job.target_fps is not None and plan.rate < job.target_fps:
+        logger.warning("%s: GIF holds no more than %s frames a second", job.output, plan.rate)
     line = beyond_limits(plan.encoder.codec, plan.width, plan.height, float(plan.rate))
     if line is not None and not is_image(job.output):
         logger.warning("%s: %s", job.output, line)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from stvsr_cli.errors import UsageError
+from stvsr_cli.job.timeline import MOST_FACTOR
 from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.models.entry import ModelOptions
 from stvsr_cli.models.fit.asked import Fit
@@ -19,12 +20,15 @@ Resume = Literal["auto", "never", "force"]
 Deinterlace = Literal["auto", "off", "on"]
 Repeats = Literal["auto", "keep", "smooth"]
 CropBars = Literal["auto", "off", "remove"]
+SlowSound = Literal["stretch", "drop"]
 Format = Literal["matroska", "nut", "mpegts", "y4m", "png", "jpg", "jpeg"]
 CHOICES = {
     "precision": Precision, "compile": Compile, "cuts": Cuts, "resume": Resume, "deinterlace": Deinterlace, "repeats": Repeats,
-    "fit_mode": FitMode, "crop_bars": CropBars,
+    "fit_mode": FitMode, "crop_bars": CropBars, "slow_sound": SlowSound,
 }  # fmt: skip
 """Options that take one of a few words, by name."""
+MOST_RATE = 1000
+"""Most frames a second of an output, and of pictures that are read."""
 MOST_SCALE = 16
 """Largest spatial factor: what a model does not do of it is resampled."""
 IMAGE_FORMATS = {"png": ".png", "jpg": ".jpg", "jpeg": ".jpg"}
@@ -57,10 +61,14 @@ class Job:
     """Where width and height are given: the largest picture inside; with bars around it; or filling all, sides cut."""
     crop_bars: CropBars = "auto"
     """auto: black bars are left out of the model and put back; remove: they are not put back; off: they are picture."""
-    fps_factor: int = 2
-    """1, 2 or 4 times the frame rate."""
-    slow_motion: int = 1
-    """1, 2 or 4 times as slow, by as many frames more; what has times of its own, such as sound, is left out."""
+    fps_factor: Fraction | int = 2
+    """Output frames for each input frame, up to 32, in whole or in part; a variable frame rate stays variable."""
+    target_fps: Fraction | None = None
+    """Frames per second of the output, at a constant rate; None: as `fps_factor` says."""
+    slow_motion: Fraction | int = 1
+    """How many times as slow, up to 32: of the frames that come to each input frame so many are shown in its time."""
+    slow_sound: SlowSound = "stretch"
+    """Where time is stretched: stretch: the sound is too, at its pitch; drop: it is left out."""
     window: int | None = None
     """Source frames per model call; None: the model's own, longer where memory is ample."""
     overlap: int | None = None
@@ -142,24 +150,34 @@ class Job:
             )
 
     def _check_size_and_time(self) -> None:
-        if self.fps_factor not in (1, 2, 4):
-            raise UsageError(f"fps-factor={self.fps_factor} must be 1, 2 or 4.")
-        if self.slow_motion not in (1, 2, 4):
-            raise UsageError(f"slow-motion={self.slow_motion} must be 1, 2 or 4.")
-        if self.fps_factor % self.slow_motion:
-            raise UsageError(
-                f"--slow-motion {self.slow_motion} needs as many frames.",
-                hint=f"Use --fps-factor {self.slow_motion} or 4.",
-            )
+        self._check_rates()
         if self.scale is not None and (self.width is not None or self.height is not None):
             raise UsageError("--scale cannot be combined with --width, --height or --fit.", hint="Give one of them.")
         if self.fit_mode != "inside" and (self.width is None or self.height is None):
             raise UsageError(f"--fit-mode {self.fit_mode} needs a width and a height.", hint="Give --fit, or both.")
         if self.scale is not None and not 1 <= self.scale <= MOST_SCALE:
             raise UsageError(f"scale={float(self.scale):g} must lie in [1, {MOST_SCALE}].")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise UsageError(f"fps={float(self.fps):g} must lie in (0, 1000].")
         if self.start is not None and self.start < 0:
             raise UsageError(f"start={float(self.start)} must not be negative.")
         if self.end is not None and self.end <= (self.start or 0):
             raise UsageError("--end must lie after --start.")
+
+    def _check_rates(self) -> None:
+        if not 0 < self.fps_factor <= MOST_FACTOR:
+            raise UsageError(f"fps-factor={float(self.fps_factor):g} must lie in (0, {MOST_FACTOR}].")
+        if not 1 <= self.slow_motion <= MOST_FACTOR:
+            raise UsageError(f"slow-motion={float(self.slow_motion):g} must lie in [1, {MOST_FACTOR}].")
+        if self.target_fps is None and 1 < self.slow_motion > self.fps_factor:
+            raise UsageError(
+                f"--slow-motion {float(self.slow_motion):g} needs as many frames; {float(self.fps_factor):g} for each "
+                "would come at less than the input's rate.",
+                hint="Raise --fps-factor or --fps.",
+            )
+        for rate in (self.target_fps, self.fps):
+            if rate is not None and not 0 < rate <= MOST_RATE:
+                raise UsageError(f"fps={float(rate):g} must lie in (0, {MOST_RATE}].")
+
+    @property
+    def makes_frames(self) -> bool:
+        """Whether frames may lie between those of the input."""
+        return self.target_fps is not None or self.fps_factor != 1

@@ -6,11 +6,13 @@ from math import ceil, floor
 
 from stvsr_cli.color.convert import output_color
 from stvsr_cli.job.job import Cuts, Job
+from stvsr_cli.job.pace import taken_steadily, timeline_of
 from stvsr_cli.job.size import Size, find_size
+from stvsr_cli.job.timeline import Timeline
 from stvsr_cli.job.windows import TileConfig, WindowConfig, num_windows, tiles
 from stvsr_cli.media.read.part import snapped
 from stvsr_cli.media.read.probe import VideoInfo
-from stvsr_cli.media.write.choice import fitted, steady_rate
+from stvsr_cli.media.write.choice import fitted
 from stvsr_cli.media.write.encode import choose_pix_fmt
 from stvsr_cli.media.write.mux import OutputSpec
 from stvsr_cli.media.write.settings import EncoderConfig
@@ -36,6 +38,8 @@ class Plan:
     """How it is encoded, with what the job left open."""
     request: Request
     """What is asked of the model for each window."""
+    timeline: Timeline
+    """When the output's frames are shown."""
     start: Fraction | None
     """Seconds from the input's start at which the output begins, where a frame does; None: at the first frame."""
     end: Fraction | None
@@ -105,32 +109,33 @@ def make_plan(
     Raises UsageError for what cannot be done.
     """
     traits = model.traits
-    length = job.window if job.window is not None else _length(job, info, model, usable_bytes)
+    start, end = snapped(info, job.start, job.end)
+    timeline, time_base, rate = timeline_of(job, info, start, any_moment=traits.any_moment)
+    factor = timeline.factor or 1 + ceil(timeline.multiple)
+    length = job.window if job.window is not None else _length(job, info, model, factor, usable_bytes)
     overlap = job.overlap if job.overlap is not None else min(traits.overlap, max(1, length - 1))
     windows = WindowConfig(size=max(length, 2) if job.window is None else length, overlap=overlap)
     size = find_size(info, job)
-    tile = _tile(job, info, model, windows, usable_bytes)
-    start, end = snapped(info, job.start, job.end)
     count = _num_frames(start, end, info)
     encoder = fitted(job.encoder, job.output)
-    steady = steady_rate(info, job.output, job.fps_factor)
+    tile = _tile(job, info, model, (windows.size, factor), usable_bytes)
+    steady = taken_steadily(job, info)
     if steady is not None and count is not None:
         count = round(count / info.average_rate * steady)
     shape = tiles(info.height, info.width, tile)[0]
-    needs = plan_memory(model, windows.size, shape.height, shape.width, job.fps_factor, offload=offload)
+    needs = plan_memory(model, windows.size, shape.height, shape.width, factor, offload=offload)
     return Plan(
         info=info,
-        spec=_spec(job, info, (size.width, size.height), choose_pix_fmt(encoder, info), steady, (start, end)),
+        spec=_spec(job, info, (size.width, size.height), choose_pix_fmt(encoder, info), time_base, rate, (start, end)),
         size=size,
         encoder=encoder,
-        request=Request(
-            fps_factor=job.fps_factor, detail=traits.detail if job.detail is None else job.detail, seed=job.seed
-        ),
+        request=Request(fps_factor=factor, detail=traits.detail if job.detail is None else job.detail, seed=job.seed),
+        timeline=timeline,
         start=start,
         end=end,
         steady=steady,
         cuts=job.cuts,
-        num_frames=None if count is None else count * job.fps_factor,
+        num_frames=None if count is None else timeline.num_frames(count),
         windows=windows,
         num_windows=None if count is None else num_windows(count, windows),
         tile=tile,
@@ -148,47 +153,49 @@ def _spec(
     info: VideoInfo,
     size: tuple[int, int],
     pix_fmt: str,
-    steady: Fraction | None,
+    time_base: Fraction,
+    rate: Fraction,
     part: tuple[Fraction | None, Fraction | None],
 ) -> OutputSpec:
-    slower = job.slow_motion
-    time_base = (info.time_base if steady is None else 1 / steady) / job.fps_factor * slower
-    start = part[0] or 0 * time_base
+    slower = Fraction(job.slow_motion)
+    start = part[0] or Fraction(0)
     return OutputSpec(
         width=size[0],
         height=size[1],
         pix_fmt=pix_fmt,
         time_base=time_base,
-        rate=(steady or info.average_rate) * job.fps_factor / slower,
+        rate=rate,
         color=output_color(info, pix_fmt),
         start=slower * (info.origin + start) - info.origin,  # at which moment of the stretched input it begins
         end=part[1],
-        slowed=slower > 1,
+        slower=slower,
+        drops_sound=job.slow_sound == "drop" and slower > 1,
     )
 
 
-def _length(job: Job, info: VideoInfo, model: OneStepModel, usable_bytes: int | None) -> int:
+def _length(job: Job, info: VideoInfo, model: OneStepModel, factor: int, usable_bytes: int | None) -> int:
     """The longest of the model's windows that memory has ample room for; the usual one where frames must be tiled."""
     traits = model.traits
     side = job.tile if job.tile is not None else traits.tile_px
     tall, wide = (min(side or length, length) for length in (info.height, info.width))
     room = 0 if usable_bytes is None else SHARE_FOR_LONGER_WINDOWS * usable_bytes
-    fitting = [n for n in traits.longer_windows if model.window_bytes(n, tall, wide, job.fps_factor) <= room]
+    fitting = [n for n in traits.longer_windows if model.window_bytes(n, tall, wide, factor) <= room]
     return max([traits.window, *fitting])
 
 
 def _tile(
-    job: Job, info: VideoInfo, model: OneStepModel, windows: WindowConfig, usable_bytes: int | None
+    job: Job, info: VideoInfo, model: OneStepModel, window: tuple[int, int], usable_bytes: int | None
 ) -> TileConfig:
+    """window: source frames per model call, and output frames for each."""
     traits = model.traits
     overlap = traits.tile_overlap_px
     size = job.tile if job.tile is not None else traits.tile_px
     if job.tile is None and size == 0 and usable_bytes is not None:
-        size = _fitting_tile(job, info, model, windows, usable_bytes)
+        size = _fitting_tile(info, model, window, usable_bytes)
     return TileConfig(size_px=0 if size >= max(info.width, info.height) else size, overlap_px=overlap)
 
 
-def _fitting_tile(job: Job, info: VideoInfo, model: OneStepModel, windows: WindowConfig, usable_bytes: int) -> int:
+def _fitting_tile(info: VideoInfo, model: OneStepModel, window: tuple[int, int], usable_bytes: int) -> int:
     """The largest tile whose window fits into memory, by number of tiles along the longer side; 0: whole frames."""
     traits = model.traits
     longer = max(info.width, info.height)
@@ -197,7 +204,7 @@ def _fitting_tile(job: Job, info: VideoInfo, model: OneStepModel, windows: Windo
         size = -(-longer // count) + (traits.tile_overlap_px if count > 1 else 0)
         size = max(-(-size // traits.multiple_px) * traits.multiple_px, least)
         tall, wide = min(size, info.height), min(size, info.width)
-        need = model.window_bytes(windows.size, tall, wide, job.fps_factor)
+        need = model.window_bytes(window[0], tall, wide, window[1])
         if need <= usable_bytes or size == least:
             return 0 if count == 1 else size
     return 0

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from stvsr_cli.job.cutter import Cutter, Point, Totals
-from stvsr_cli.job.timeline import Slot, SlotKind
+from stvsr_cli.job.timeline import Timeline
+from stvsr_cli.media.read.moments import Moment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,21 +34,21 @@ class Stretches:
     """Cuts a stream of frames into stretches as it comes; each is given as soon as the frames it needs are known."""
 
     cutter: Cutter
-    factor: int
-    """Output frames of an input frame."""
+    timeline: Timeline
     totals: Totals | None = None
     """What the whole stream came to, at its end."""
 
-    def of(self, cuts: Iterable[bool]) -> Iterator[Stretch]:
-        """Yield the stretches of a stream. cuts: of each frame, whether a shot begins with it."""
+    def of(self, moments: Iterable[Moment]) -> Iterator[Stretch]:
+        """Yield the stretches of a stream. moments: of all its frames."""
         waiting: deque[Stretch] = deque()
         begin, count = Point(), 0
-        shot = num_shots = index = number = 0
-        for index, cut in enumerate(cuts):
-            if cut or index == 0:
+        shot = num_shots = index = number = total = 0
+        for index, moment in enumerate(moments):
+            slots = self.timeline.slots(index, moment.pts, moment.duration)
+            if moment.cut or index == 0:
                 shot, num_shots = index, num_shots + 1
                 waiting = deque(replace(stretch, seen=min(stretch.seen, index)) for stretch in waiting)
-            if index and self.cutter.ends_before(Slot(SlotKind.SOURCE, index, 0, 0, 0), shot, count):
+            if slots and count and self.cutter.ends_before(slots[0], shot, count):
                 context = self.cutter.context(index, shot)
                 after = Point(frame=index, context=context, shot=shot, num_shots=num_shots - 1)
                 seen = index if index == shot else self.cutter.seen(index, shot)
@@ -55,9 +56,9 @@ class Stretches:
                 begin, count, number = after, 0, number + 1
             while waiting and waiting[0].seen <= index:
                 yield waiting.popleft()
-            count += self.factor
+            count, total = count + len(slots), total + len(slots)
         length = index + 1 if num_shots else 0
-        self.totals = Totals(frames_in=length, frames_out=length * self.factor, num_shots=num_shots)
+        self.totals = Totals(frames_in=length, frames_out=total, num_shots=num_shots)
         if length:
             after = Point(frame=length, context=length, shot=length, num_shots=num_shots)
             waiting.append(Stretch(number=number, begin=begin, stop=length, seen=length, after=after))

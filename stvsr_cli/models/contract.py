@@ -6,6 +6,7 @@ order and once each (`models/step.py` does that). Everything between the verbs b
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
@@ -43,6 +44,8 @@ class Traits:
     """Strength of the detail expert unless the user says otherwise."""
     denoiser: str = ""
     """Which of a `PartedModel`'s parts is the denoiser, whose linear layers may be quantized."""
+    any_moment: bool = False
+    """Whether the model heeds `Request.moments`; others make frames at even steps only."""
     wants_context: bool = False
     """Whether `Request.context` must hold the whole frames of the window while a tile is processed."""
 
@@ -52,7 +55,9 @@ class Request:
     """What is asked of a model for one window."""
 
     fps_factor: int = 2
-    """Output frames per input interval: 1, 2 or 4."""
+    """Output frames per input interval, at even steps."""
+    moments: tuple[tuple[Fraction, ...], ...] | None = None
+    """Where output frames lie in each of the T - 1 input intervals, in (0, 1), rising; None: as `fps_factor` says."""
     detail: float = 1.0
     """Strength of the detail expert in [0, 1]; 0 is faithful, 1 is full."""
     seed: int = 0
@@ -60,13 +65,19 @@ class Request:
     context: Tensor | None = None
     """The window's whole frames, [B, T, 3, h, w] in [0, 1], where `Traits.wants_context` and tiles are in use."""
 
+    def num_outputs(self, num_frames: int) -> int:
+        """Output frames that a model makes of so many input frames."""
+        if self.moments is None:
+            return (num_frames - 1) * self.fps_factor + 1
+        return num_frames + sum(len(moments) for moments in self.moments)
+
 
 class OneStepModel(Protocol[Init, Latent, Condition]):
     """A one-step space-time super-resolution network, loaded on a device.
 
     Input frames are [B, T, 3, h, w], RGB, float32 in [0, 1], on the model's device. The result of `decode` is
     [B, (T - 1) * fps_factor + 1, 3, scale * h, scale * w], float32, RGB in [0, 1], where frame `k * fps_factor` is
-    input frame k. Members of a batch never influence each other.
+    input frame k; with `Request.moments`, each input frame and after it as many as its interval has moments. Members of a batch never influence each other.
     """
 
     traits: Traits

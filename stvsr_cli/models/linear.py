@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvsr_cli.models.contract import Request, Traits
-from stvsr_cli.models.layers.insertion import insert_mixtures
+from stvsr_cli.models.layers.insertion import insert_mixtures, mixtures_at
 
 BYTES_PER_OUTPUT_VALUE = 16
 """Float32 output, its clamped copy, and the input of both."""
@@ -19,12 +19,17 @@ class LinearModel:
     """
 
     def __init__(self, device: torch.device, *, scale: int = 1) -> None:
-        self.traits = Traits(name="linear", scale=scale, window=8, overlap=1, join="discard", tile_overlap_px=8)
+        self.traits = Traits(
+            name="linear", scale=scale, window=8, overlap=1, join="discard", tile_overlap_px=8, any_moment=True
+        )
         self.device = device
 
     def initialise(self, frames: Tensor, request: Request) -> Tensor:
-        """Blend intermediate frames linearly in time. [B, T, 3, h, w] -> [B, (T-1)F + 1, 3, h, w]."""
-        return insert_mixtures(frames.to(self.device), request.fps_factor)
+        """Blend intermediate frames linearly in time. [B, T, 3, h, w] -> [B, T', 3, h, w]."""
+        frames = frames.to(self.device)
+        if request.moments is not None:
+            return mixtures_at(frames, request.moments)
+        return insert_mixtures(frames, request.fps_factor)
 
     def encode(self, init: Tensor, request: Request) -> Tensor:
         """The video itself."""

@@ -1,5 +1,7 @@
 """The one step: a window through the five verbs, padded as the model needs and cropped back exactly."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -20,13 +22,14 @@ def _missing(side: int, traits: Traits) -> int:
 def run_window(model: OneStepModel, frames: Tensor, request: Request) -> Tensor:
     """Run a window through the model once.
 
-    frames: [B, T, 3, h, w], float32 in [0, 1]. Returns [B, (T - 1) * F + 1, 3, scale * h, scale * w], float32 in
-    [0, 1]. Sides the model cannot take are padded by repeating the border, too short windows by repeating the last
+    frames: [B, T, 3, h, w], float32 in [0, 1]. Returns [B, T', 3, scale * h, scale * w], float32 in [0, 1], with T' as
+    `Request.num_outputs` says. Sides the model cannot take are padded by repeating the border, too short windows by repeating the last
     frame; both are cropped off again.
     """
     traits = model.traits
     height, width = frames.shape[-2:]
     num_frames = frames.shape[1]
+    count = request.num_outputs(num_frames)
     bottom, right = padding(height, width, traits)
     if bottom or right:
         flat = functional.pad(frames.flatten(0, 1), (0, right, 0, bottom), mode="replicate")
@@ -34,11 +37,12 @@ def run_window(model: OneStepModel, frames: Tensor, request: Request) -> Tensor:
     if num_frames < traits.minimum_window:
         tail = frames[:, -1:].expand(-1, traits.minimum_window - num_frames, -1, -1, -1)
         frames = torch.cat([frames, tail], 1)
+        if request.moments is not None:
+            request = replace(request, moments=request.moments + ((),) * tail.shape[1])
     with torch.inference_mode():
         init = model.initialise(frames, request)
         latent = model.encode(init, request)
         condition = model.condition(init, latent, request)
         clean = model.denoise(latent, condition, request)
         output = model.decode(clean, init, request)
-    count = (num_frames - 1) * request.fps_factor + 1
     return output[:, :count, :, : height * traits.scale, : width * traits.scale].float()

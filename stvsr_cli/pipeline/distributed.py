@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from stvsr_cli.errors import Interrupted, OutputError, UsageError
 from stvsr_cli.job.cutter import Cutter, Totals
 from stvsr_cli.job.disk import check_space, warn_of_limits
 from stvsr_cli.job.job import Job
+from stvsr_cli.job.pace import multiple_of, taken_steadily
 from stvsr_cli.job.plan import Plan
 from stvsr_cli.job.report import Progress, Report
 from stvsr_cli.job.stretches import Stretch, Stretches
@@ -31,7 +33,6 @@ from stvsr_cli.media.read.clip import Part, cut_clip, whole_clip
 from stvsr_cli.media.read.glances import Chunk, Glance
 from stvsr_cli.media.read.moments import Moment
 from stvsr_cli.media.read.probe import VideoInfo, probe
-from stvsr_cli.media.write.choice import steady_rate
 from stvsr_cli.media.write.mux import OutputFile, check_target
 from stvsr_cli.pipeline import upscale as local
 from stvsr_cli.pipeline.loading import load, plan_on
@@ -114,8 +115,8 @@ def distribute(
     check_target(job.output, job.input, overwrite=job.overwrite)
     film = Film(job, crew, info, progress, stop or threading.Event(), begin)
     most = job.segment_frames * (MANY if many else 1)
-    is_short = info.num_frames is not None and info.num_frames * job.fps_factor <= most
-    if is_short or steady_rate(info, job.output, job.fps_factor) is not None:  # whose frames are counted from the start
+    is_short = info.num_frames is not None and info.num_frames * multiple_of(job, info) <= most
+    if is_short or taken_steadily(job, info) is not None:  # whose frames are counted from the start
         return film.whole()
     return film.in_pieces()
 
@@ -142,7 +143,8 @@ class Film:
     def whole(self) -> Report:
         """Have the file made in one piece, by one worker."""
         self._identity = file_identity(self.job.input)
-        job, total = _resolved(self.job), (self.info.num_frames or 0) * self.job.fps_factor
+        job = _resolved(self.job)
+        total = ceil((self.info.num_frames or 0) * multiple_of(job, self.info))
 
         def send(seat: Seat, task: Task) -> Any:
             shares = self.crew.share(seat, job, self._identity)
@@ -199,7 +201,7 @@ class Film:
     def _made(self, job: Job, planned: Plan, journal: Journal) -> Totals:
         """Make all stretches that the journal does not hold yet."""
         cutter = Cutter(windows=planned.windows, batch=planned.batch, num_frames=job.segment_frames)
-        stretches = Stretches(cutter, job.fps_factor)
+        stretches = Stretches(cutter, planned.timeline)
         known: list[Moment] = []
         self._before = journal.frames_out
         part = replace(job, start=planned.start, end=planned.end)

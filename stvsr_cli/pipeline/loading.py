@@ -33,7 +33,7 @@ def load(job: Job) -> Loaded:
     if weights is not None and weights.is_dir():
         verify(weights)  # if it lists checksums
     between = None
-    if entry.spatial_only and job.fps_factor > 1:
+    if entry.spatial_only and job.makes_frames:
         between = find_complete("compact", find_model("compact").needs)
         if between is not None:
             verify(between)

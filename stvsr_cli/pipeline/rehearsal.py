@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -72,11 +72,11 @@ def rehearse(job: Job, source: Source, sink: Sink, loaded: Loaded, *, briefly: b
     first, count, ended = _counted(source.frames(), _tried(plan, loaded), 0.0 if briefly else COUNT_S)
     decoding = (time.perf_counter() - begin) / max(count, 1)
     if ended:
-        plan = replace(plan, num_frames=count * job.fps_factor, num_windows=num_windows(count, plan.windows))
+        plan = replace(plan, num_frames=plan.timeline.num_frames(count), num_windows=num_windows(count, plan.windows))
     seconds, said = None, None
     if not briefly and plan.num_frames is not None:
-        num_in = plan.num_frames // job.fps_factor
-        model_s, writing_s = _estimate(job, plan, loaded, sink, first, num_in)
+        num_in = int(plan.num_frames / plan.timeline.multiple)
+        model_s, writing_s = _estimate(job, plan, loaded, sink, first, plan.num_frames)
         seconds = _together(model_s, decoding * num_in, writing_s, on_cpu=loaded.device.type == "cpu")
         if loaded.device.type != "cpu":
             said = advice(plan.encoder, writing_s / model_s)
@@ -106,14 +106,17 @@ def _counted(frames: Iterator[Frame], keep: int, limit_s: float) -> tuple[list[F
     return first, count, True
 
 
-def _estimate(job: Job, plan: Plan, loaded: Loaded, sink: Sink, first: list[Frame], num_in: int) -> tuple[float, float]:
+def _estimate(
+    job: Job, plan: Plan, loaded: Loaded, sink: Sink, first: list[Frame], num_frames: int
+) -> tuple[float, float]:
     """Seconds that a run's model and its writing take, from a trial of both on its first frames."""
     window = torch.stack([to_rgb([frame.picture])[0].clamp_(0, 1) for frame in first])  # [T, 3, H, W]
     piece, share = _piece(window, plan, loaded)
+    request = replace(plan.request, fps_factor=plan.timeline.factor or ceil(plan.timeline.multiple))
     spent = 0.0
     for _ in range(2):  # the first call also compiles, and takes memory
         begin = time.perf_counter()
-        output = run_window(loaded.model, piece[None].to(loaded.device), plan.request)[0].cpu()
+        output = run_window(loaded.model, piece[None].to(loaded.device), request)[0].cpu()
         spent = time.perf_counter() - begin
         if spent > COUNT_S:
             break
@@ -122,7 +125,7 @@ def _estimate(job: Job, plan: Plan, loaded: Loaded, sink: Sink, first: list[Fram
     frames_tried = len(first) / share
     model_s = spent * whole * (plan.num_windows or 1) * plan.windows.size / frames_tried
     on_cpu = loaded.device.type == "cpu"
-    return model_s, _writing_s(job, plan, sink, output, on_cpu=on_cpu) * num_in * job.fps_factor
+    return model_s, _writing_s(job, plan, sink, output, on_cpu=on_cpu) * num_frames
 
 
 def _piece(window: torch.Tensor, plan: Plan, loaded: Loaded) -> tuple[torch.Tensor, float]:

@@ -44,15 +44,15 @@ class Scan:
     def _run(self) -> None:
         begin = time.perf_counter()
         try:
-            for stretch in self._stretches.of(self._cuts()):
+            for stretch in self._stretches.of(self._seen()):
                 self.last_number = stretch.number
                 self._queue.put(stretch)
         except BaseException as error:  # raised again where the stretches are taken
             self._error = error
         self.seconds = time.perf_counter() - begin
 
-    def _cuts(self) -> Iterator[bool]:
-        """Whether a shot begins with a frame; what its repeats are made from is known by then."""
+    def _seen(self) -> Iterator[Moment]:
+        """The frames; what their repeats are made from is known by then."""
         waiting: deque[Moment] = deque()
         ahead = LONGEST if self._info.smooths_repeats else 0
         for moment in self._moments():
@@ -61,8 +61,8 @@ class Scan:
             self._known.append(moment)
             waiting.append(moment)
             if len(waiting) > ahead:
-                yield waiting.popleft().cut
-        yield from (moment.cut for moment in waiting)
+                yield waiting.popleft()
+        yield from waiting
 
     def _moments(self) -> Iterator[Moment]:
         """All moments: by looks at chunks, as far as those give what reading in one go does; the rest by that."""

@@ -154,7 +154,7 @@ def open_source(job: Job, stop: threading.Event | None = None) -> Iterator[Sourc
         yield PictureSource(paths, images, job, files_identity(paths))
         return
     if job.fps is not None:
-        raise UsageError("--fps is for pictures; a video says its own rate.", hint="Leave it out.")
+        raise UsageError("--input-fps is for pictures; a video says its own rate.", hint="Leave it out.")
     if not is_pipe(job.input):
         identity = file_identity(job.input) if is_readable_again(job.input) else None
         yield VideoSource(_probed(job, job.input), job, identity)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from stvsr_cli.durable.journal import settle
 from stvsr_cli.errors import Interrupted, StallError
 from stvsr_cli.job.job import IMAGE_FORMATS, Job
+from stvsr_cli.job.pace import rate_of
 from stvsr_cli.job.report import Loaded, Progress, Report
 from stvsr_cli.job.size import find_size
 from stvsr_cli.media.images import is_image
@@ -117,7 +118,7 @@ def _opened(
     with sink.reserved() if reserve else nullcontext(), open_source(job, stop) as source:
         made = sink.target
         if is_single(job.input) and is_single(made):
-            job = replace(job, fps_factor=1, slow_motion=1)
+            job = replace(job, fps_factor=1, target_fps=None, slow_motion=1)
         job = replace(job, output=made, encoder=sink.encoder(source.info))
         yield _with_encoder(job, source.info), source, sink
 
@@ -129,7 +130,7 @@ def _with_encoder(job: Job, info: VideoInfo) -> Job:
     """
     if job.encoder.codec == "rawvideo":  # frames that are encoded in no video
         return job
-    size, rate = (info.width, info.height), info.average_rate * job.fps_factor
+    size, rate = (info.width, info.height), rate_of(job, info)
     if job.encoder.codec in INSTEAD or has_card(job.device):  # a card takes frames up to some size
         found = find_size(info, job)
         size = (found.width, found.height)

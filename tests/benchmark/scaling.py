@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from stvsr_cli import Job
@@ -25,10 +26,11 @@ from stvsr_cli.engine.ray.cluster import RayConfig
 from stvsr_cli.engine.ray.pieces import Made
 from stvsr_cli.job.cutter import Cutter
 from stvsr_cli.job.stretches import Stretches
+from stvsr_cli.job.timeline import Timeline
 from stvsr_cli.job.windows import WindowConfig
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.glances import Glance, chunks_of, joined_moments
-from stvsr_cli.media.read.moments import moments
+from stvsr_cli.media.read.moments import Moment, moments
 from stvsr_cli.media.read.probe import probe
 from stvsr_cli.media.read.shots import Change
 from stvsr_cli.media.write.mux import OutputFile, OutputSpec
@@ -38,6 +40,7 @@ from stvsr_cli.pipeline.scan import CHUNK_FRAMES
 from tests.clips import make_video, pattern
 
 RATE, FACTOR, SEGMENT = 24, 2, 240
+TIMELINE = Timeline(multiple=Fraction(FACTOR), factor=FACTOR)
 WINDOWS = WindowConfig(size=17, overlap=4)
 START_S = 20.0
 """Ray, PyTorch and the model, until the first piece begins."""
@@ -105,7 +108,9 @@ def kept(folder, source, scale):
     spec = OutputSpec(width=large.width, height=large.height, pix_fmt="yuv420p", time_base=info.time_base,
                       rate=info.average_rate, color=large.color)  # fmt: skip
     like = (folder / "out.mp4", info, spec, EncoderConfig(preset="veryfast"))
-    stretch = next(Stretches(Cutter(windows=WINDOWS, batch=1, num_frames=SEGMENT), FACTOR).of([True]))
+    stretch = next(
+        Stretches(Cutter(windows=WINDOWS, batch=1, num_frames=SEGMENT), TIMELINE).of([Moment(0, 1, True, 0)])
+    )
     with Journal(folder / "out.mp4", {}, in_order=False) as journal, OutputFile(*like, part=journal.part) as out:
         writer = SegmentWriter(journal.folder / "made.segment", *like)
         for frame in decode(large):
@@ -121,10 +126,10 @@ def film_s(stages, num_frames, gpus, fps, scan_cores):
     """Seconds for one film, and what bounds it. scan_cores: 1: the program scans by itself."""
     scan = stages.scan if scan_cores == 1 else max(stages.merge, (1 + SHARED) * stages.scan / scan_cores)
     cutter = Cutter(windows=WINDOWS, batch=1, num_frames=SEGMENT)
-    cuts = (index % SHOT == 0 for index in range(num_frames))
+    shots = (Moment(index, 1, index % SHOT == 0, 0) for index in range(num_frames))
     free = [START_S] * gpus
     finished = kept = busy = 0.0
-    for stretch in Stretches(cutter, FACTOR).of(cuts):
+    for stretch in Stretches(cutter, TIMELINE).of(shots):
         found = START_S + stretch.seen * scan
         work = FACTOR * stretch.num_seen / fps
         busy += work

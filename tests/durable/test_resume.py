@@ -31,6 +31,12 @@ CASES = {
     "batch": {"segment_frames": 10, "window": 3, "overlap": 2, "batch": 2},
     "shots": {"segment_frames": 16, "window": 3},
     "hidden cuts": {"segment_frames": 6, "cuts": "ignore", "fps_factor": 1, "window": 3},
+    "rate": {"segment_frames": 12, "window": 3, "target_fps": Fraction(60)},
+    "rate, batch": {"segment_frames": 10, "window": 4, "overlap": 2, "batch": 2, "target_fps": Fraction(60000, 1001)},
+    "low rate": {"segment_frames": 4, "window": 3, "overlap": 2, "target_fps": Fraction(9)},
+    "multiple": {"segment_frames": 12, "window": 5, "overlap": 3, "fps_factor": Fraction(5, 2)},
+    "slower": {"segment_frames": 12, "window": 3, "fps_factor": 3, "slow_motion": 3},
+    "slower, at a rate": {"segment_frames": 12, "window": 3, "target_fps": Fraction(24), "slow_motion": Fraction(3, 2)},
     "part": {"segment_frames": 8, "start": Fraction(1, 5), "end": Fraction(13, 10), "fps_factor": 4, "window": 3},
 }
 

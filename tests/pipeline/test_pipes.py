@@ -255,8 +255,8 @@ def test_what_pipes_cannot_do(tmp_path):
             to_pipe(source, tmp_path / "out", **options)
     with pytest.raises(OutputError, match="gbrp"):
         to_pipe(source, tmp_path / "out", format="y4m", encoder=EncoderConfig(pix_fmt="gbrp"))
-    for arguments in (("-", source, "-"), (source, "-", "--report", tmp_path / "r.json"), (source, "o.mp4", "--fps", "25"),
-                      (source, "o.mp4", "--format", "nut"), (source, "-", "--fps", "25")):  # fmt: skip
+    for arguments in (("-", source, "-"), (source, "-", "--report", tmp_path / "r.json"), (source, "o.mp4", "--input-fps", "25"),
+                      (source, "o.mp4", "--format", "nut"), (source, "-", "--input-fps", "25")):  # fmt: skip
         result = CliRunner().invoke(app, ["upscale", "--model", "linear", *map(str, arguments)])
         assert result.exit_code == 2, arguments
 

@@ -349,24 +349,3 @@ def test_an_input_is_probed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "probe", lambda path, **options: probed.append(path) or probe(path, **options))
     upscale(job_of(source, tmp_path / "out.mp4"))
     assert probed == [source]
-
-
-@pytest.mark.parametrize(("slower", "factor"), [(2, 2), (4, 4), (2, 4)])
-@pytest.mark.parametrize("resume", ["auto", "never"])
-def test_slow_motion_stretches_the_time_and_leaves_the_sound_out(tmp_path, slower, factor, resume, caplog):
-    source = make_video(tmp_path / "in.mp4", moving(12), audio_s=0.5)
-    asked = {"slow_motion": slower, "fps_factor": factor, "resume": resume}
-    report = upscale(job_of(source, tmp_path / "out.mp4", **asked))
-    times = read_frames(tmp_path / "out.mp4")[1]
-    assert times == [Fraction(k * slower, 25 * factor) for k in range(12 * factor)]
-    assert report.output.duration_s == slower * Fraction(12, 25) and not report.output.streams
-    assert "audio left out" in caplog.text
-    upscale(job_of(source, tmp_path / "part.mp4", start=Fraction(4, 25), end=Fraction(8, 25), **asked))
-    assert read_frames(tmp_path / "part.mp4")[1] == times[: 4 * factor]
-
-
-def test_slow_motion_needs_its_frames(tmp_path):
-    with pytest.raises(UsageError, match="needs as many frames"):
-        job_of(BUNNY, tmp_path / "out.mp4", slow_motion=4, fps_factor=2)
-    with pytest.raises(UsageError, match="must be 1, 2 or 4"):
-        job_of(BUNNY, tmp_path / "out.mp4", slow_motion=3)

@@ -123,7 +123,7 @@ def _usual_rate(info: VideoInfo) -> Fraction:
     return info.average_rate if 2 * real > info.average_rate else next(rate for rate in USUAL if rate >= real)
 
 
-def steady_rate(info: VideoInfo, target: Path, factor: int) -> Fraction | None:
+def steady_rate(info: VideoInfo, target: Path, factor: Fraction) -> Fraction | None:
     """The constant rate at which input frames are to be taken for an output; None: as they come.
 
     factor: output frames for each of the input's.

@@ -43,24 +43,21 @@ class Companions:
         *,
         start: Fraction,
         end: Fraction | None,
-        alone: bool = False,
+        slower: Fraction = Fraction(1),
+        drops_sound: bool = False,
     ) -> None:
         """info: the source. output: has its video stream already, as the first. start, end: seconds of the source.
 
-        alone: whether all that has times of its own is left out.
+        slower: by how much time is stretched. drops_sound: whether sound is left out.
         """
         self._info, self._output = info, output
-        self._start, self._length = start, None if end is None else end - start
+        self._start, self._length, self._slower = start, None if end is None else end - start, slower
         self._origin = info.origin + start
         self._inputs: list[av.container.InputContainer] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._sources: list[_Source] = []
-        if alone:
-            left = ", ".join(sorted({stream.kind for stream in info.streams}))
-            if left:
-                logger.warning("time is stretched: %s left out", left)
-            return
-        plans = plan_streams(info, output.format.name, frozenset(output.supported_codecs))
+        formats = (output.format.name, frozenset(output.supported_codecs))
+        plans = plan_streams(info, *formats, slower=slower, drops_sound=drops_sound)
         kinds = {stream.index: stream.kind for stream in info.streams}
         for plan in plans:
             if plan.action in VERBS:
@@ -77,7 +74,7 @@ class Companions:
         info, output = self._info, self._output
         source = open_input(info.path, remote=info.remote)
         self._inputs.append(source)
-        _copy_metadata(source, output, self._origin, self._length)
+        _copy_metadata(source, output, self._origin, self._length, self._slower)
         copy_tags(source.streams[info.stream_index], output.streams[0])
         routes: dict[int, Route] = {}
         texts: list[int] = []
@@ -86,10 +83,10 @@ class Companions:
             if plan.action == "attach":
                 self._attach(stream, info)
             elif plan.sound is not None:
-                routes[plan.index] = Transcoded(cast(AudioStream, stream), output, plan.sound)
+                routes[plan.index] = Transcoded(cast(AudioStream, stream), output, plan.sound, self._slower)
             elif plan.action == "convert":
                 texts.append(plan.index)
-            elif (route := copied(stream, output)) is not None:
+            elif (route := copied(stream, output, self._slower)) is not None:
                 routes[plan.index] = route
         # A cue can have begun long before: subtitles of a part are looked for from the start of the file.
         apart = {index for index in routes if self._start and source.streams[index].type == "subtitle"}
@@ -116,7 +113,8 @@ class Companions:
             packets = _Packets(info.clock.followed(source.demux(streams)))
             if place is None or packets.begin_by(self._origin, len(streams)):
                 inside = bool(self._start)
-                self._sources.append(_Source(source, packets, routes, self._origin, self._length, starts_inside=inside))
+                limits = (self._origin, self._length, self._slower)
+                self._sources.append(_Source(source, packets, routes, *limits, starts_inside=inside))
                 return
             self._inputs.remove(source)
             source.close()
@@ -139,7 +137,7 @@ class Companions:
         self._inputs.append(converted)
         routes: dict[int, Route] = {}
         for stream, index in zip(list(converted.streams), indices, strict=True):
-            route = copied(stream, self._output)
+            route = copied(stream, self._output, self._slower)
             if route is not None:
                 routes[stream.index] = route
                 original = next(s for s in info.streams if s.index == index)
@@ -149,7 +147,9 @@ class Companions:
                 route.stream.disposition = source_stream.disposition
         packets = _Packets(converted.demux(list(converted.streams)))
         self._sources.append(
-            _Source(converted, packets, routes, self._start, self._length, starts_inside=bool(self._start))
+            _Source(
+                converted, packets, routes, self._start, self._length, self._slower, starts_inside=bool(self._start)
+            )
         )
 
     def _attach(self, stream: "av.stream.Stream", info: VideoInfo) -> None:
@@ -163,7 +163,7 @@ class Companions:
 
     def copy_until(self, time_s: Fraction | None) -> None:
         """Write all packets up to a time of the output in seconds; None: all that remain."""
-        limit = self._length
+        limit = None if self._length is None else self._length * self._slower
         if limit is not None and (time_s is None or time_s > limit):
             time_s = limit
         for source in self._sources:
@@ -239,14 +239,16 @@ class _Source:
         routes: dict[int, Route],
         origin: Fraction,
         length: Fraction | None,
+        slower: Fraction,
         *,
         starts_inside: bool,
     ) -> None:
-        """starts_inside: whether the output begins later than the container. length: seconds of the output; None: all.
+        """starts_inside: whether the output begins later than the container. length: seconds that are taken; None: all.
 
-        origin: second of the container that is 0 in the output.
+        origin: second of the container that is 0 in the output. slower: by how much time is stretched.
         """
         self.routes, self._origin, self._length, self._container = routes, origin, length, container
+        self._slower = slower
         self._has_delay = container.format.name.startswith("matroska") and not starts_inside
         self._packets = packets
         self._next: av.Packet | None = next(self._packets, None)
@@ -261,7 +263,7 @@ class _Source:
                 packet.pts = packet.dts = offset
             stamp = cast(int, packet.dts if packet.dts is not None else packet.pts)
             moment = (stamp - offset) * base
-            if time_s is not None and moment > time_s:
+            if time_s is not None and moment * self._slower > time_s:
                 return
             self._next = next(self._packets, None)
             shown = packet.pts if packet.pts is not None else stamp
@@ -306,8 +308,9 @@ def _copy_metadata(
     output: "av.container.OutputContainer",
     origin: Fraction,
     length: Fraction | None,
+    slower: Fraction,
 ) -> None:
-    """Copy global tags, and the chapters that lie in the part taken, moved with it."""
+    """Copy global tags, and the chapters that lie in the part taken, moved and stretched with it."""
     skip = {"encoder", "major_brand", "minor_version", "compatible_brands"}
     output.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in skip})
     chapters = []
@@ -318,7 +321,7 @@ def _copy_metadata(
             continue
         begin, finish = max(begin, Fraction(0)), finish if length is None else min(finish, length)
         moved = chapter.copy()
-        moved["start"], moved["end"] = int(begin / base), int(finish / base)
+        moved["start"], moved["end"] = int(begin * slower / base), int(finish * slower / base)
         chapters.append(moved)
     if chapters:
         output.set_chapters(chapters)

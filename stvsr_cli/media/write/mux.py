@@ -66,11 +66,13 @@ class OutputSpec:
     """Average frame rate."""
     color: ColorTags
     start: Fraction = Fraction(0)
-    """Seconds from the input's start at which the output begins."""
+    """Seconds from the input's start at which the output begins, stretched as `slower` says."""
     end: Fraction | None = None
-    """Seconds from the input's start at which the output ends."""
-    slowed: bool = False
-    """Whether time is stretched, so that nothing beside the video can go along."""
+    """Seconds from the input's start at which the output ends, as the input counts."""
+    slower: Fraction = Fraction(1)
+    """By how much time is stretched, for what goes along beside the video, too."""
+    drops_sound: bool = False
+    """Whether sound is left out."""
     record: Record | None = None
     """How it is made, for its metadata; None: nothing is said of that."""
 
@@ -127,7 +129,12 @@ class OutputFile:
             self._stream = add_video(self._container, self.source, spec, self.encoder)
             self._feeder = Feeder(self.encoder.codec, self._stream.pix_fmt or "", spec.time_base)
             self._companions = Companions(
-                self.source, self._container, start=spec.start, end=spec.end, alone=spec.slowed
+                self.source,
+                self._container,
+                start=(self.source.origin + spec.start) / spec.slower - self.source.origin,
+                end=spec.end,
+                slower=spec.slower,
+                drops_sound=spec.drops_sound,
             )
             try:
                 sign(self._container.metadata, self._container.format.name, spec.record)

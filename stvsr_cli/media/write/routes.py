@@ -11,6 +11,7 @@ from av.stream import Disposition
 
 from stvsr_cli.media.pyav import exact
 from stvsr_cli.media.write.sound import Encoder, Sound
+from stvsr_cli.media.write.stretch import Stretcher
 from stvsr_cli.media.write.trials import REFUSED
 
 logger = logging.getLogger(__name__)
@@ -49,13 +50,16 @@ class Route:
 class Copied(Route):
     """Packets that are copied as they are."""
 
-    def __init__(self, stream: "av.stream.Stream") -> None:
+    def __init__(self, stream: "av.stream.Stream", slower: Fraction = Fraction(1)) -> None:
+        """slower: by how much their times are stretched."""
         self.stream = stream
+        self._slower = slower
         self._last: int | None = None
 
     def send(self, packet: av.Packet, offset: int, output: "av.container.OutputContainer") -> None:
         read_base = cast(Fraction, exact(packet.time_base))
         base = exact(self.stream.time_base) or read_base
+        read_base *= self._slower
         shown = packet.pts if packet.pts is not None else packet.dts
         read = packet.dts if packet.dts is not None else packet.pts
         if shown is None or read is None:
@@ -76,12 +80,19 @@ class Copied(Route):
 
 
 class Transcoded(Route):
-    """Sound that the output does not take, encoded anew."""
+    """Sound that the output does not take, or that is stretched, encoded anew."""
 
-    def __init__(self, source: AudioStream, output: "av.container.OutputContainer", sound: Sound) -> None:
+    def __init__(
+        self,
+        source: AudioStream,
+        output: "av.container.OutputContainer",
+        sound: Sound,
+        slower: Fraction = Fraction(1),
+    ) -> None:
         audio = cast(AudioStream, output.add_stream(sound.codec, rate=sound.rate))
         self.stream = audio
         self._encoder = Encoder(audio, sound)
+        self._stretcher = None if slower == 1 else Stretcher(slower)
         copy_tags(source, audio)
 
     def send(self, packet: av.Packet, offset: int, output: "av.container.OutputContainer") -> None:
@@ -95,16 +106,21 @@ class Transcoded(Route):
             base = exact(frame.time_base)
             time = None if frame.pts is None or base is None else frame.pts * base - start
             try:
-                output.mux(self._encoder.put(frame, time))
+                for ready, moment in [(frame, time)] if self._stretcher is None else self._stretcher.put(frame, time):
+                    output.mux(self._encoder.put(ready, moment))
             except DAMAGE as error:
                 self._leave_out(error)
 
     def flush(self, output: "av.container.OutputContainer") -> None:
+        for frame, moment in [] if self._stretcher is None else self._stretcher.finish():
+            output.mux(self._encoder.put(frame, moment))
         output.mux(self._encoder.finish())
 
 
-def copied(source: "av.stream.Stream", output: "av.container.OutputContainer") -> Copied | None:
-    """A route that copies a stream; None, with a line, if the output refuses it."""
+def copied(
+    source: "av.stream.Stream", output: "av.container.OutputContainer", slower: Fraction = Fraction(1)
+) -> Copied | None:
+    """A route that copies a stream, its times stretched; None, with a line, if the output refuses it."""
     try:
         if isinstance(source, AudioStream):
             source.codec_context.open()  # fails where the headers are damaged, which no player could play
@@ -113,7 +129,7 @@ def copied(source: "av.stream.Stream", output: "av.container.OutputContainer") -
         logger.warning("%s stream %d is dropped: %s", source.type, source.index, error)
         return None
     copy_tags(source, stream)
-    return Copied(stream)
+    return Copied(stream, slower)
 
 
 def copy_tags(source: "av.stream.Stream", target: "av.stream.Stream") -> None:

@@ -1,6 +1,7 @@
 """What becomes of the streams beside the video: copied, converted, or dropped with a reason."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import cast
 
 from av.audio.stream import AudioStream
@@ -47,16 +48,27 @@ class Fate:
     """How sound is converted."""
 
 
-def plan_streams(info: VideoInfo, container_format: str, supported: frozenset[str]) -> list[Fate]:
+def plan_streams(
+    info: VideoInfo,
+    container_format: str,
+    supported: frozenset[str],
+    *,
+    slower: Fraction = Fraction(1),
+    drops_sound: bool = False,
+) -> list[Fate]:
     """Say for each stream beside the video whether the output can hold it; what is to be copied is tried.
 
-    container_format: FFmpeg's name of the output format; supported: the codecs it can hold.
+    container_format: FFmpeg's name of the output format; supported: the codecs it can hold. slower: by how much time is
+    stretched: sound is then encoded anew, or left out with `drops_sound`, and data, whose times are inside it, is left out.
     """
     if info.container in ALONE:
         return []
     if container_format == "mpegts":
         supported |= TRANSPORT_STREAM
     plans = [_plan(stream, container_format, supported, info.container) for stream in info.streams]
+    if slower != 1:
+        pairs = zip(info.streams, plans, strict=True)
+        plans = [_stretched(stream.kind, plan, drops_sound=drops_sound) for stream, plan in pairs]
     refused = refusals(info, [plan.index for plan in plans if plan.action == "copy"], container_format)
     known = {stream.index: stream for stream in info.streams}
     plans = [
@@ -67,11 +79,22 @@ def plan_streams(info: VideoInfo, container_format: str, supported: frozenset[st
     if not sounds:
         return plans
     with open_input(info.path, remote=info.remote) as source:
-        chosen = {index: _conversion(cast(AudioStream, source.streams[index]), container_format) for index in sounds}
+        chosen = {
+            index: _conversion(cast(AudioStream, source.streams[index]), container_format, slower) for index in sounds
+        }
     return [chosen.get(plan.index, plan) for plan in plans]
 
 
-def _conversion(stream: AudioStream, container: str) -> Fate:
+def _stretched(kind: str, plan: Fate, *, drops_sound: bool) -> Fate:
+    """What becomes of a stream where time is stretched."""
+    if plan.action not in ("copy", "convert") or kind not in ("audio", "data"):
+        return plan
+    if kind == "data" or drops_sound:
+        return Fate(plan.index, "drop", "time is stretched")
+    return Fate(plan.index, "convert")
+
+
+def _conversion(stream: AudioStream, container: str, slower: Fraction) -> Fate:
     """How a stream of sound is converted, or that it cannot be."""
     context = stream.codec_context
     try:
@@ -80,7 +103,8 @@ def _conversion(stream: AudioStream, container: str) -> Fate:
         return Fate(stream.index, "drop", error.message)
     rate = "" if sound.rate == context.sample_rate else f" of {sound.rate} Hz"
     layout = "" if sound.layout == context.layout.name else f" in {sound.layout}"
-    return Fate(stream.index, "convert", f"{context.name} becomes {sound.codec}{rate}{layout}", sound)
+    stretch = "" if slower == 1 else f", {float(slower):.4g} times as long"
+    return Fate(stream.index, "convert", f"{context.name} becomes {sound.codec}{rate}{layout}{stretch}", sound)
 
 
 def _otherwise(stream: StreamInfo, container: str, reason: str) -> Fate:

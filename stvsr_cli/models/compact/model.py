@@ -18,6 +18,7 @@ from stvsr_cli.models.compact.network import CompactNetwork, Initialised, Latent
 from stvsr_cli.models.contract import Request, Traits
 from stvsr_cli.models.layers.checkpoint import load_strict, read_tensors
 from stvsr_cli.models.layers.held import hold_weights
+from stvsr_cli.models.layers.insertion import keyframe_places
 from stvsr_cli.models.layers.settings import refuse_unknown
 
 EXPERT = "expert."
@@ -57,6 +58,7 @@ class CompactModel:
             tile_px=0,
             tile_overlap_px=32,
             detail=config.detail,
+            any_moment=True,
             wants_context=config.uses_guidance,
         )
         self.network = network
@@ -90,7 +92,8 @@ class CompactModel:
         """Insert intermediate frames by flow and fusion; frames: [B, T, 3, h, w] in [0, 1]."""
         self._set_detail(request.detail)
         with self._autocast():
-            return self.network.initialise(frames.to(self.device, torch.float32), request.fps_factor)
+            frames = frames.to(self.device, torch.float32)
+            return self.network.initialise(frames, request.fps_factor, request.moments)
 
     def encode(self, init: Initialised, request: Request) -> Latent:
         """Latents on 1/8 of the output grid."""
@@ -99,7 +102,10 @@ class CompactModel:
 
     def condition(self, init: Initialised, latent: Latent, request: Request) -> Conditions:
         """The motion residual, the flow, and global tokens of the whole frames."""
-        keyframes = init.frames[:, :: request.fps_factor]
+        if request.moments is None:
+            keyframes = init.frames[:, :: request.fps_factor]
+        else:
+            keyframes = init.frames[:, keyframe_places(request.moments)]
         context = keyframes if request.context is None else request.context.to(self.device, torch.float32)
         with self._autocast():
             return self.network.condition(init, context)
@@ -110,7 +116,7 @@ class CompactModel:
             return self.network.denoise(latent, condition)
 
     def decode(self, latent: Latent, init: Initialised, request: Request) -> Tensor:
-        """Output frames [B, (T-1)F + 1, 3, 4h, 4w] in [0, 1]."""
+        """Output frames [B, T', 3, 4h, 4w] in [0, 1]."""
         with self._autocast():
             return self.network.decode(latent, init).clamp_(0, 1)
 

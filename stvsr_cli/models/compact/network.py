@@ -13,7 +13,7 @@ from stvsr_cli.models.compact.guidance import VideoGuidance
 from stvsr_cli.models.compact.motion import Motion, neighbour_motion
 from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between
 from stvsr_cli.models.layers.flow import FlowNetwork
-from stvsr_cli.models.layers.insertion import interleave
+from stvsr_cli.models.layers.insertion import Moments, even_moments, rounds, spread, weave
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,32 +55,41 @@ class CompactNetwork(nn.Module):
         if config.uses_guidance and config.uses_denoiser:
             self.guidance = VideoGuidance(config.guidance_tokens, config.guidance_width)
 
-    def initialise(self, frames: Tensor, fps_factor: int) -> Initialised:
-        """frames: [B, T, 3, h, w] in [0, 1], sides multiples of `config.multiple_px`."""
+    def initialise(self, frames: Tensor, fps_factor: int, moments: Moments | None = None) -> Initialised:
+        """Insert frames at some moments of each interval, or F - 1 at even steps.
+
+        frames: [B, T, 3, h, w] in [0, 1], sides multiples of `config.multiple_px`.
+        """
         height, width = (side // self.config.latent_stride for side in frames.shape[-2:])
         if frames.shape[1] == 1:
             none = frames.new_zeros(frames.shape[0], 0, 2, height, width)
             return Initialised(frames, torch.zeros_like(frames), Motion(none, none))
         forward, backward = (levels[-1] for levels in self.flow(frames))
         between, to_left, to_right = [], [], []
-        for step in range(1, fps_factor):
-            frame, left, right = self._between(frames, forward, backward, step / fps_factor)
+        moments = even_moments(frames.shape[1], fps_factor) if moments is None else moments
+        times = rounds(moments, frames.device)
+        for time in times:
+            frame, left, right = self._between(frames, forward, backward, time)
             between.append(frame)
             to_left.append(left)
             to_right.append(right)
         change = frames[:, 1:] - frames[:, :-1]
-        residual = interleave(torch.zeros_like(frames), [change] * (fps_factor - 1))
-        motion = neighbour_motion(forward, backward, to_left, to_right)
-        return Initialised(interleave(frames, between), residual, motion)
+        residual = weave(torch.zeros_like(frames), [change] * len(times), moments)
+        motion = neighbour_motion(forward, backward, to_left, to_right, moments)
+        return Initialised(weave(frames, between, moments), residual, motion)
 
-    def _between(self, frames: Tensor, forward: Tensor, backward: Tensor, time: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the frames at `time` between all keyframes, and the flow from there to both sides."""
+    def _between(
+        self, frames: Tensor, forward: Tensor, backward: Tensor, time: float | Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the frames at `time` between all keyframes, and the flow from there to both sides.
+
+        time: in (0, 1), for all intervals or for each, [T-1].
+        """
         if self.aggregation is not None:
             predicted: tuple[Tensor, Tensor, Tensor] = self.aggregation(frames, forward, backward, time)
             return predicted
-        left, right = flow_from_between(forward.flatten(0, 1), backward.flatten(0, 1), time)
-        pairs = forward.shape[:2]
-        return torch.lerp(frames[:, :-1], frames[:, 1:], time), left.unflatten(0, pairs), right.unflatten(0, pairs)
+        left, right = flow_from_between(forward, backward, spread(time))
+        return torch.lerp(frames[:, :-1], frames[:, 1:], spread(time)), left, right
 
     def encode(self, init: Initialised) -> Latent:
         """Latents of the initialised video."""

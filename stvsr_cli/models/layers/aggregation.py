@@ -15,10 +15,11 @@ RARE = 0.02
 """Share at which an untrained fusion weighs what is not warped from the keyframe beside it."""
 
 
-def flow_from_between(forward: Tensor, backward: Tensor, time: float) -> tuple[Tensor, Tensor]:
+def flow_from_between(forward: Tensor, backward: Tensor, time: float | Tensor) -> tuple[Tensor, Tensor]:
     """Flow from time t in (0, 1) to both keyframes, from the flow between the keyframes.
 
-    forward, backward: [N, 2, H, W]. Returns two of the same shape (Super SloMo, eq. 4).
+    forward, backward: [..., 2, H, W]; time: one for all, or what broadcasts over them. Returns two of the same shape
+    (Super SloMo, eq. 4).
     """
     t = time
     return (
@@ -59,20 +60,25 @@ class ContextAggregation(nn.Module):
             for parameter in branch[-1].parameters():
                 nn.init.zeros_(parameter)
 
-    def forward(self, frames: Tensor, forward: Tensor, backward: Tensor, time: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, frames: Tensor, forward: Tensor, backward: Tensor, time: float | Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the frames at `time` between all neighbouring keyframes, and the flow from there to both sides.
 
-        frames: [B, T, 3, h, w]; forward, backward: [B, T-1, 2, h/2, w/2], flow between keyframes in those positions.
+        frames: [B, T, 3, h, w]; forward, backward: [B, T-1, 2, h/2, w/2], flow between keyframes in those positions;
+        time: in (0, 1), for all intervals or for each, [T-1].
         Returns [B, T-1, 3, h, w] and twice [B, T-1, 2, h/2, w/2].
         """
         pairs = forward.shape[:2]
         left, right = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
+        if isinstance(time, Tensor):
+            time = time.repeat(pairs[0]).view(-1, 1, 1, 1)  # [N, 1, 1, 1]
         to_left, to_right = flow_from_between(forward.flatten(0, 1), backward.flatten(0, 1), time)
         a, b = (
             warp(left, resize_flow(to_left, 2), padding="border"),
             warp(right, resize_flow(to_right, 2), padding="border"),
         )
-        moment = torch.full_like(to_left[:, :1], time)
+        moment = torch.zeros_like(to_left[:, :1]) + time
         parts = [functional.pixel_unshuffle(x, 2) for x in (a - 0.5, b - 0.5, (a - b).abs())]
         update = self.refine(torch.cat([*parts, to_left, to_right, moment], 1)).float()
         to_left, to_right = to_left + update[:, :2], to_right + update[:, 2:]
@@ -86,7 +92,8 @@ class ContextAggregation(nn.Module):
         fused = self.fuse(torch.cat([*parts, to_left, to_right, moment], 1)).float()
         fused = functional.pixel_shuffle(fused, 2)  # [N, count + 3, h, w]
         # filled on the device, one by one: a tensor of them would be copied there, which waits for it
-        prior = torch.cat([fused.new_full((1, 1, 1, 1), share) for share in shares], 1).log()
+        count_times = time.shape[0] if isinstance(time, Tensor) else 1
+        prior = torch.cat([fused.new_zeros(count_times, 1, 1, 1) + share for share in shares], 1).log()
         weights = (fused[:, :count] + prior).softmax(1)
         blended = sum(weights[:, i : i + 1] * p for i, p in enumerate(predictions)) + fused[:, count:]
         return blended.unflatten(0, pairs), to_left.unflatten(0, pairs), to_right.unflatten(0, pairs)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stvsr_cli.errors import OutputError
-from stvsr_cli.job.timeline import slots
+from stvsr_cli.job.timeline import Timeline
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.probe import VideoInfo, probe
 from stvsr_cli.media.write.encode import choose_pix_fmt, encoders, find_encoder
@@ -46,9 +46,10 @@ def copy(
     """Write every frame `factor` times, with everything else that the source holds."""
     info, config = probe(source), config or EncoderConfig(preset="ultrafast")
     spec = spec_of(info, factor, config, start=start, end=end)
+    timeline = Timeline(multiple=Fraction(factor), factor=factor)
     with OutputFile(target, info, spec, config, overwrite=overwrite) as out:
         for frame in decode(info, start=start or None, end=end):
-            for slot in slots(frame.index, frame.pts, frame.duration, factor, has_partner=True):
+            for slot in timeline.slots(frame.index, frame.pts, frame.duration):
                 out.write(frame.picture, slot.pts, slot.duration)
     return probe(target)
 

@@ -1,5 +1,7 @@
 """The compact network: its parts, and what must hold whatever its weights are."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.pixels import ROWS_AT_ONCE, PixelHead, enlarged_bilinearly, local_mean
 from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between
 from stvsr_cli.models.layers.flow import correlation
-from stvsr_cli.models.layers.insertion import interleave
+from stvsr_cli.models.layers.insertion import even_moments, interleave, keyframe_places, rounds, weave
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +100,45 @@ def test_motion_between_output_frames_adds_up(factor: int) -> None:
     forward = torch.full((1, 2, 2, 4, 4), 8.0)
     left = [-forward * j / factor for j in range(1, factor)]
     right = [forward * (1 - j / factor) for j in range(1, factor)]
-    motion = neighbour_motion(forward, -forward, left, right)
+    motion = neighbour_motion(forward, -forward, left, right, even_moments(3, factor))
     assert motion.to_next.shape[1] == 2 * factor
     assert torch.allclose(motion.to_next, torch.full_like(motion.to_next, 8.0 / factor))
     assert torch.allclose(motion.to_previous, torch.full_like(motion.to_previous, -8.0 / factor))
+
+
+def test_motion_between_uneven_moments_adds_up() -> None:
+    moments = [[Fraction(1, 4), Fraction(7, 8)], [], [Fraction(1, 3)]]
+    forward = torch.full((1, 3, 2, 4, 4), 24.0)
+    times = [torch.as_tensor(time).expand(3).view(1, 3, 1, 1, 1) for time in rounds(moments, forward.device)]
+    motion = neighbour_motion(
+        forward, -forward, [-forward * time for time in times], [forward * (1 - time) for time in times], moments
+    )
+    steps = torch.tensor([6.0, 15, 3, 24, 8, 16])
+    assert torch.allclose(motion.to_next[0, :, 0, 0, 0], steps)
+    assert torch.allclose(motion.to_previous[0, :, 0, 0, 0], -steps)
+
+
+def test_weave_takes_as_many_as_there_are() -> None:
+    moments = [[Fraction(1, 4), Fraction(7, 8)], [], [Fraction(1, 3)]]
+    keys, between = torch.tensor([[0.0, 10, 20, 30]]), [torch.tensor([[1.0, -1, 21]]), torch.tensor([[2.0, -1, -1]])]
+    woven = weave(keys, between, moments)
+    assert woven.tolist() == [[0, 1, 2, 10, 20, 21, 30]]
+    assert woven[:, keyframe_places(moments)].tolist() == keys.tolist()
+
+
+def test_frames_are_made_at_any_moments(network: CompactNetwork) -> None:
+    frames = torch.rand(2, 4, 3, 32, 48)
+    with torch.no_grad():
+        half = network.initialise(frames, 2)
+        same = network.initialise(frames, 1, even_moments(4, 2))
+        assert torch.equal(half.frames, same.frames) and torch.equal(half.motion.to_next, same.motion.to_next)
+        quarters = network.initialise(frames, 4)
+        moments = [[Fraction(1, 4)], [Fraction(1, 2), Fraction(3, 4)], []]
+        some = network.initialise(frames, 1, moments)
+    chosen = [0, 1, 4, 6, 7, 8, 12]
+    assert torch.allclose(some.frames, quarters.frames[:, chosen], atol=1e-5)
+    assert torch.equal(some.residual, quarters.residual[:, chosen])
+    assert some.motion.to_next.shape[1] == 6 and bool(torch.isfinite(some.motion.to_previous).all())
 
 
 def test_interleave_orders_by_time() -> None:
