@@ -57,7 +57,7 @@ FpsFactor = Annotated[
     str | None,
     typer.Option(
         metavar="N",
-        help="Frames made for each one, if --fps does not say; default 2, or as slow motion needs. 1: size only.",
+        help="Frames for each of INPUT's, if --fps does not say; default 2, or as --slow-motion needs. 1: size only.",
         rich_help_panel=SIZE,
     ),
 ]

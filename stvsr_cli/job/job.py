@@ -163,10 +163,13 @@ class Job:
             raise UsageError("--end must lie after --start.")
 
     def _check_rates(self) -> None:
-        if not 0 < self.fps_factor <= MOST_FACTOR:
-            raise UsageError(f"fps-factor={float(self.fps_factor):g} must lie in (0, {MOST_FACTOR}].")
         if not 1 <= self.slow_motion <= MOST_FACTOR:
             raise UsageError(f"slow-motion={float(self.slow_motion):g} must lie in [1, {MOST_FACTOR}].")
+        if not 0 < self.fps_factor <= MOST_FACTOR:
+            raise UsageError(
+                f"{float(self.fps_factor):g} frames for each of the input's must lie in (0, {MOST_FACTOR}].",
+                hint="Change --fps, --fps-factor or --slow-motion.",
+            )
         if self.target_fps is None and 1 < self.slow_motion > self.fps_factor:
             raise UsageError(
                 f"--slow-motion {float(self.slow_motion):g} needs as many frames; {float(self.fps_factor):g} for each "

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import av
 import av.error
@@ -88,7 +88,7 @@ def _first(frame: av.AudioFrame, count: int) -> av.AudioFrame:
     """The first samples of a frame."""
     values = frame.to_ndarray()
     channels = 1 if frame.format.is_planar else frame.layout.nb_channels
-    part = np.ascontiguousarray(values[:, : count * channels])
+    part: Any = np.ascontiguousarray(values[:, : count * channels])
     first = av.AudioFrame.from_ndarray(part, format=frame.format.name, layout=frame.layout.name)
     first.sample_rate, first.time_base = frame.sample_rate, frame.time_base
     return first
