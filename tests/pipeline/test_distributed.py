@@ -42,6 +42,27 @@ def test_pieces_give_what_one_run_gives(tmp_path, name, ship):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4", "whole.mp4"]
 
 
+class Stiff(Failing):
+    """A model that makes frames at even steps only."""
+
+    def __init__(self, at=10**9):
+        super().__init__(at)
+        self.traits = replace(self.traits, any_moment=False)
+
+
+@pytest.mark.parametrize("name", ["rate", "rate, batch", "low rate", "multiple"])
+def test_frames_nearest_to_their_times_are_the_same_in_pieces(tmp_path, name):
+    source = clip(tmp_path / "in.mp4")
+    upscale(job_of(source, tmp_path / "whole.mp4", **CASES[name]), loaded=loaded(Stiff()))
+    job = job_of(source, tmp_path / "out.mp4", **CASES[name])
+    distributed.distribute(job, crew(job, model=Stiff()))
+    again = job_of(source, tmp_path / "again.mp4", **CASES[name])
+    with pytest.raises(RuntimeError):
+        upscale(again, loaded=loaded(Stiff(at=9)))
+    upscale(again, loaded=loaded(Stiff()))
+    assert content(tmp_path / "whole.mp4") == content(job.output) == content(again.output)
+
+
 @pytest.mark.parametrize("ship", ["never", "always"])
 def test_a_small_file_is_one_piece(tmp_path, ship):
     source = clip(tmp_path / "in.mp4")
