@@ -34,6 +34,7 @@ EXAMPLES = "\n\n".join(
         "Examples:",
         "stvsr upscale in.mp4 out.mp4",
         "stvsr upscale in.mp4 out.mkv --height 1080 --fps-factor 1 --codec libx265 --crf 20",
+        "stvsr upscale in.mp4 out.mp4 --fps 60",
         "stvsr upscale in.mp4 out.mp4 --start 1:30 --end 1:45 --dry-run",
         "stvsr upscale videos/ OUT/ --recursive --skip-existing --report report.json",
     )

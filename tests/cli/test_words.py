@@ -96,7 +96,7 @@ def test_everyday_options_come_first_and_panels_follow_each_other():
 def test_the_help_has_examples_and_choices():
     text = CliRunner().invoke(app, ["upscale", "--help"], env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"}).stdout
     assert "Examples:" in text and "stvsr upscale in.mp4 out.mp4" in text
-    for words in ("hold|ignore", "1|2|4", "auto|never|force", "default: compact"):
+    for words in ("hold|ignore", "stretch|drop", "auto|never|force", "default: compact"):
         assert words in text
 
 

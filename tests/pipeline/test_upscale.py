@@ -140,7 +140,13 @@ def test_sizes_beyond_all_bounds_are_refused(tmp_path, changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"fps_factor": 3},
+        {"fps_factor": 33},
+        {"fps_factor": 0},
+        {"target_fps": Fraction(0)},
+        {"target_fps": Fraction(1001)},
+        {"slow_motion": 3},
+        {"slow_motion": Fraction(1, 2)},
+        {"slow_sound": "loud"},
         {"scale": Fraction(17)},
         {"scale": Fraction(2), "width": 100},
         {"cuts": "maybe"},
