@@ -1,5 +1,7 @@
 """The latent codec: the encoder of the initialised video, and the decoder that propagates over time both ways."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,7 +12,7 @@ from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.motion import Motion
 from stvsr_cli.models.compact.pixels import PixelHead, enlarged_bilinearly, local_mean
 from stvsr_cli.models.layers.silence import silence
-from stvsr_cli.models.layers.warp import warp
+from stvsr_cli.models.layers.warp import sampling_grid
 
 INPUT_GAIN = 4.0
 """Brings pixels to about unit variance."""
@@ -70,21 +72,26 @@ class Propagation(nn.Module):
         for _ in range(self.settling_steps):
             state = self._next(merged[:, 0], state)
         states = [state]
+        grids = sampling_grid(flows.flatten(0, 1)).unflatten(0, flows.shape[:2])  # of all steps in one go
         for i in range(1, features.shape[1]):
-            states.append(self.step(merged[:, i], features[:, i], states[-1], flows[:, i - 1]))
+            states.append(self.step(merged[:, i], features[:, i], states[-1], flows[:, i - 1], grids[:, i - 1]))
         return states
 
-    def step(self, merged: Tensor, features: Tensor, state: Tensor, flow: Tensor) -> Tensor:
-        """Return the next state from the one before; all of one frame. merged: of its features, as `forward` has it."""
-        return self._next(merged, self._aligned(features, state, flow))
+    def step(self, merged: Tensor, features: Tensor, state: Tensor, flow: Tensor, grid: Tensor) -> Tensor:
+        """Return the next state from the one before; all of one frame.
+
+        merged: of its features, as `forward` has it. grid: where the flow points.
+        """
+        return self._next(merged, self._aligned(features, state, flow, grid))
 
     def _next(self, merged: Tensor, state: Tensor) -> Tensor:
         step = merged + functional.conv2d(state, self.merge.weight[:, self.inputs :], padding=1)
         following: Tensor = self.blocks(functional.leaky_relu(step, SLOPE))
         return following
 
-    def _aligned(self, features: Tensor, state: Tensor, flow: Tensor) -> Tensor:
-        aligned = warp(state.float(), flow, padding="border").to(features.dtype)
+    def _aligned(self, features: Tensor, state: Tensor, flow: Tensor, grid: Tensor) -> Tensor:
+        aligned = functional.grid_sample(state.float(), grid, padding_mode="border", align_corners=True)
+        aligned = aligned.to(features.dtype)
         return aligned if self.alignment is None else aligned + self.alignment(features, state, flow)
 
 
@@ -145,6 +152,14 @@ class Decoder(nn.Module):
 
     def _propagate(self, features: Tensor, motion: Motion) -> Tensor:
         """features: [B, T, width, H, W]. Returns [B*T, width, H, W]."""
-        back = torch.stack(self.backward_pass(features.flip(1), motion.to_next.flip(1))[::-1], 1)
-        ahead = torch.stack(self.forward_pass(torch.cat([features, back], 2), motion.to_previous), 1)
-        return self.fuse(torch.cat([back, ahead], 2).flatten(0, 1)) + features.flatten(0, 1)
+        whole = features.flatten(0, 1)
+        back = _as_frames(self.backward_pass(features.flip(1), motion.to_next.flip(1))[::-1])
+        ahead = _as_frames(
+            self.forward_pass(torch.cat([whole, back], 1).unflatten(0, features.shape[:2]), motion.to_previous)
+        )
+        return self.fuse(torch.cat([back, ahead], 1)) + whole
+
+
+def _as_frames(states: Sequence[Tensor]) -> Tensor:
+    """Join states [B, C, H, W] by frame to [B*T, C, H, W], in channels last, as convolutions make and take them."""
+    return torch.stack([state.movedim(1, -1) for state in states], 1).flatten(0, 1).movedim(-1, 1)

@@ -139,7 +139,7 @@ class CompactModel:
         features = config.width * size // config.latent_stride**2
         kept = KEPT_BYTES + 2 * (config.latent_channels * size // config.latent_stride**2 + features)
         output = 3 * FLOAT_BYTES * config.scale**2
-        full_size = 2 * (3 + config.pixel_channels) + config.pixel_width + 12  # channels of all that is held
+        full_size = 2 * (3 + config.pixel_channels) + config.pixel_width + 16  # channels of all that is held
         at_work = size * (full_size * config.scale**2 + 2 * config.output_width)
         at_once = min(count, max(1, CARD_PIXELS_AT_ONCE // (height * width)))
         made = output * count if at_once < count else 0  # one call's output is counted in it

@@ -23,9 +23,16 @@ def warp(
     sampling: bilinear, or bicubic, which keeps more of what is fine and may overshoot.
     Returns [N, C, H, W] in x's dtype; positions and weights are float32 whatever that is.
     """
-    height, width = x.shape[-2:]
-    rows = torch.arange(height, device=x.device, dtype=torch.float32).view(1, height, 1)
-    columns = torch.arange(width, device=x.device, dtype=torch.float32).view(1, 1, width)
+    grid = sampling_grid(flow, align_corners)
+    sampled = functional.grid_sample(x.float(), grid, mode=sampling, padding_mode=padding, align_corners=align_corners)
+    return sampled.to(x.dtype)
+
+
+def sampling_grid(flow: Tensor, align_corners: bool = True) -> Tensor:
+    """Where a flow points, as `grid_sample` wants it: flow as for `warp`, [N, 2, H, W]. Returns [N, H, W, 2], float32."""
+    height, width = flow.shape[-2:]
+    rows = torch.arange(height, device=flow.device, dtype=torch.float32).view(1, height, 1)
+    columns = torch.arange(width, device=flow.device, dtype=torch.float32).view(1, 1, width)
     x_position, y_position = flow[:, 0].float() + columns, flow[:, 1].float() + rows
     if align_corners:
         grid_x = 2 * x_position / max(width - 1, 1) - 1
@@ -33,6 +40,4 @@ def warp(
     else:
         grid_x = (2 * x_position + 1) / width - 1
         grid_y = (2 * y_position + 1) / height - 1
-    grid = torch.stack([grid_x, grid_y], dim=-1)  # [N, H, W, 2]
-    sampled = functional.grid_sample(x.float(), grid, mode=sampling, padding_mode=padding, align_corners=align_corners)
-    return sampled.to(x.dtype)
+    return torch.stack([grid_x, grid_y], dim=-1)

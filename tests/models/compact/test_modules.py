@@ -9,11 +9,12 @@ from torch import nn
 from stvsr_cli.engine.stitch import Runner
 from stvsr_cli.job.windows import TileConfig
 from stvsr_cli.models.compact.alignment import DeformableAlignment
-from stvsr_cli.models.compact.codec import Propagation
+from stvsr_cli.models.compact.codec import Propagation, _as_frames
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.guidance import GuidedAttention, VideoGuidance
 from stvsr_cli.models.compact.model import CompactModel
 from stvsr_cli.models.compact.network import CompactNetwork
+from stvsr_cli.models.compact.pixels import in_eights
 from stvsr_cli.models.compact.retrieval import FrameRetrieval
 from stvsr_cli.models.compact.temporal import TemporalExpert
 from stvsr_cli.models.contract import Request
@@ -186,3 +187,19 @@ def test_a_shot_begins_as_if_its_first_frame_had_stood_still_before(steps: int) 
         assert len(states) == 3
         assert torch.allclose(torch.stack(states), torch.stack(all_states[steps:]), atol=1e-5)
         assert not torch.allclose(states[0], cold(features, flows)[0], atol=1e-2)
+
+
+@pytest.mark.parametrize("outputs", [3, 8, 13])
+def test_outputs_of_zero_beside_a_convolutions_own_change_nothing(outputs: int) -> None:
+    layer = nn.Conv2d(16, outputs, 3, padding=1)
+    x = torch.rand(2, 16, 9, 11)
+    made = in_eights(layer, x)
+    assert made.shape[1] % 8 == 0 and not made[:, outputs:].any()
+    torch.testing.assert_close(made[:, :outputs], layer(x))
+
+
+def test_states_are_joined_as_convolutions_take_them() -> None:
+    states = [torch.rand(2, 8, 4, 6).contiguous(memory_format=torch.channels_last) for _ in range(3)]
+    joined = _as_frames(states)
+    assert torch.equal(joined, torch.stack(states, 1).flatten(0, 1))
+    assert joined.is_contiguous(memory_format=torch.channels_last)
