@@ -154,7 +154,7 @@ def measure(job: Job, config: BenchConfig, rates: Rates | None = None) -> Measur
     total = sum(verbs.values())
     keeps_waiting = stages and stages["encode"] > BOUND * stages["total"] and stages["model"] > 0
     return Measured(
-        model=job.model, weights=weights, device=what_device(device), precision=str(loaded.dtype).removeprefix("torch."),
+        model=job.model, weights=weights, device=what_device(device), precision=loaded.precision,
         window=window, output=(plan.height, plan.width), verbs=verbs, window_fps=fresh / total / plan.num_tiles,
         teraflop=work.operations / 1e12, floor_s=work.floor_s(rates), traffic_s=work.traffic_s(rates), peak_bytes=peak,
         planned_bytes=needs.total, stages=stages, run_fps=run_fps, busy=busy, batch=batch,

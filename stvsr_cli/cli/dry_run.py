@@ -42,7 +42,7 @@ def plan_lines(rehearsal: Rehearsal) -> list[str]:
         f"output    {job.output}",
         f"          {plan.width}x{plan.height}, {_rate(plan.rate)} fps, {about}{_known(plan.num_frames)} frames",
         *_moments(plan, traits.name),
-        f"model     {traits.name} on {loaded.device}, {str(loaded.dtype).removeprefix('torch.')}",
+        f"model     {traits.name} on {loaded.device}, {loaded.precision}",
         f"windows   {_known(plan.num_windows)} of {windows.size} frames, overlap {windows.overlap}; more with cuts",
         f"tiles     {tiling}",
         f"memory    {lines[0]}",

@@ -121,7 +121,9 @@ Weights = Annotated[
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:N or mps (Apple).", autocompletion=devices, rich_help_panel=MODEL)
 ]
-Precision = Annotated[jobs.Precision, typer.Option(help="What the model computes in.", rich_help_panel=MEMORY)]
+Precision = Annotated[
+    jobs.Precision, typer.Option(help="What the model computes in; int8 is for CPUs.", rich_help_panel=MEMORY)
+]
 Quality = Annotated[
     Word | None,
     typer.Option(
@@ -186,7 +188,10 @@ Quantize = Annotated[
 ]
 Compile = Annotated[
     jobs.Compile,
-    typer.Option(help="auto: the model is compiled for long runs on a GPU; on; off.", rich_help_panel=MEMORY),
+    typer.Option(
+        help="auto: the model is compiled for long runs on a GPU, and uses OpenVINO on a CPU; on; off.",
+        rich_help_panel=MEMORY,
+    ),
 ]
 Attention = Annotated[
     asked.Attention,

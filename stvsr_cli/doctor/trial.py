@@ -56,7 +56,7 @@ def _trial(entry: ModelEntry, device: str) -> Check:
     expected = (1, 2 * NUM_FRAMES - 1, 3, side, side)
     if tuple(output.shape) != expected or not bool(torch.isfinite(output).all()):
         return Check("model", name, BAD, "it does not give valid pictures", "Fetch its weights again.", ModelError)
-    dtype = str(loaded.dtype).removeprefix("torch.")
+    dtype = loaded.precision
     return Check("model", name, GOOD, f"{seconds:.1f} s on {loaded.device} in {dtype}, {loading:.1f} s to load")
 
 

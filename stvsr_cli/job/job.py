@@ -12,7 +12,7 @@ from stvsr_cli.models.entry import ModelOptions
 from stvsr_cli.models.fit.asked import Fit
 from stvsr_cli.runtime.watchdog import check_timeout
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Compile = Literal["auto", "on", "off"]
 Cuts = Literal["hold", "ignore"]
 FitMode = Literal["inside", "pad", "crop"]
@@ -84,7 +84,8 @@ class Job:
     options: ModelOptions = field(default_factory=ModelOptions)
     """Options of single models."""
     compile: Compile = "auto"
-    """auto: the model's main parts are compiled for runs so long that it pays, on CUDA; on or off: for all, or none."""
+    """auto: the model's main parts are compiled for runs so long that it pays, on CUDA, and use OpenVINO on a CPU where it is
+    installed; on or off: compiled by PyTorch for all, or none."""
     fit: Fit = field(default_factory=Fit)
     """How a large model is made to fit the device."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

@@ -34,6 +34,6 @@ def record_of(job: Job, loaded: Loaded, *, tile_px: int = 0, window: int | None 
         model=job.model,
         weights=loaded.weights,
         device=loaded.device.type,
-        precision=str(loaded.dtype).removeprefix("torch."),
+        precision=loaded.precision,
         options=asked,
     )

@@ -59,3 +59,10 @@ class Loaded:
     seconds: float
     weights: str = ""
     """What the weights are known by."""
+    computes_in: str = ""
+    """Precision in words, where there is more to say than the type; see `precision`."""
+
+    @property
+    def precision(self) -> str:
+        """What the model computes in, in words: results differ where these do."""
+        return self.computes_in or str(self.dtype).removeprefix("torch.")

@@ -118,6 +118,15 @@ class RegionModel(Protocol):
 
 
 @runtime_checkable
+class OpenVinoModel(Protocol):
+    """A model that can hand what costs most on a processor to OpenVINO."""
+
+    def use_openvino(self, precision: str) -> None:
+        """Do so from now on, in fp32, bf16 or int8. Raises what OpenVINO does where it cannot be used."""
+        ...
+
+
+@runtime_checkable
 class PartedModel(Protocol):
     """A model whose networks are used one after the other, so that not all need lie on the device at once."""
 

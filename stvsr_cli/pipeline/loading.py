@@ -15,6 +15,7 @@ from stvsr_cli.models.catalogue import find_model
 from stvsr_cli.models.fit.compiled import compile_regions, plain_regions, wants_compile
 from stvsr_cli.models.fit.device import auto_batch, pick_device, pick_precision, pick_threads, usable_bytes
 from stvsr_cli.models.fit.fit import offload_on, waiting_bytes
+from stvsr_cli.models.fit.openvino import use_openvino
 from stvsr_cli.models.registry import check_options, load_model
 from stvsr_cli.weights.places import find_complete, find_weights, hashes, verify
 
@@ -40,12 +41,13 @@ def load(job: Job) -> Loaded:
     model = load_model(
         entry, weights, device, dtype, options=job.options, detail=job.detail, between=between, fit=job.fit
     )
+    computes_in = use_openvino(model, device, dtype, job.precision, wanted=job.compile == "auto")
     known = ""
     if weights is not None and (job.record or job.resume != "never"):
         repeats = find_complete("compact", find_model("compact").needs) if job.repeats != "keep" else None
         found = dict.fromkeys(path for path in (weights, between, repeats) if path is not None)
         known = fingerprint(list(found), hashes().of)
-    return Loaded(model, device, dtype, time.perf_counter() - begin, known)
+    return Loaded(model, device, dtype, time.perf_counter() - begin, known, computes_in)
 
 
 def apply_compile(job: Job, plan: Plan, loaded: Loaded) -> None:

@@ -64,7 +64,7 @@ def rehearse(job: Job, source: Source, sink: Sink, loaded: Loaded, *, briefly: b
     keeps_journal = job.resume != "never" and sink.keeps_journal and source.identity is not None
     folder = journal_folder(job.output)
     if keeps_journal and job.resume == "auto" and (found := read_manifest(folder)) is not None:
-        made_with = {"weights": loaded.weights, "device": loaded.device.type, "precision": str(loaded.dtype)}
+        made_with = {"weights": loaded.weights, "device": loaded.device.type, "precision": loaded.precision}
         compare(found.settings, settings(job, source.identity or {}, **made_with), folder)
     plan = plan_on(job, source.info, loaded)
     check_space(job, plan, journal=folder if keeps_journal else None)

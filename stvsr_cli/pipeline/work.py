@@ -68,7 +68,7 @@ def _journal(job: Job, source: Source, sink: Sink, loaded: Loaded) -> AbstractCo
     identity = source.identity if job.resume != "never" and sink.keeps_journal else None
     if identity is None:
         return nullcontext()
-    known = settings(job, identity, weights=loaded.weights, device=loaded.device.type, precision=str(loaded.dtype))
+    known = settings(job, identity, weights=loaded.weights, device=loaded.device.type, precision=loaded.precision)
     return Journal(job.output, known, resume=job.resume, is_whole=sink.is_whole)
 
 

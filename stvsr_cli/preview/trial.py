@@ -119,7 +119,7 @@ def _try(
 
 
 def _device(loaded: Loaded) -> str:
-    return f"{loaded.device} in {str(loaded.dtype).removeprefix('torch.')}"
+    return f"{loaded.device} in {loaded.precision}"
 
 
 def _read(

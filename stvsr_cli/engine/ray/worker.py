@@ -63,7 +63,7 @@ class Worker:
             pid=os.getpid(),
             version=__version__,
             device=loaded.device.type,
-            precision=str(loaded.dtype),
+            precision=loaded.precision,
             weights=loaded.weights,
             load_s=loaded.seconds,
         )

@@ -140,12 +140,19 @@ class Decoder(nn.Module):
 
     def pixels(self, frames: Tensor, x: Tensor) -> Tensor:
         """Output [N, 3, scale * h, scale * w] of frames [N, 3, h, w] and their features [N, width, H, W]; each by itself."""
+        return self.enlarged(frames, self.added(frames, x))
+
+    def added(self, frames: Tensor, x: Tensor) -> Tensor:
+        """What is added to the enlarged frames, before its gain, [N, 3, scale * h, scale * w], float32; of the same as `pixels`."""
         x = functional.pixel_shuffle(self.enlarge(self.blocks(x)), self.stride)
         if self.look is not None:
             x = x + self.look(INPUT_GAIN * (frames - 0.5))
         x = self.refine(functional.leaky_relu(x, SLOPE, inplace=True))
         x = functional.leaky_relu(self.detail(x), SLOPE, inplace=True)
-        added = self.head(self.leave(x), x).float()
+        return self.head(self.leave(x), x).float()
+
+    def enlarged(self, frames: Tensor, added: Tensor) -> Tensor:
+        """Frames [N, 3, h, w] enlarged, with what `added` made, [N, 3, scale * h, scale * w], float32."""
         smooth = frames - OUTPUT_GAIN * local_mean(added, self.scale)
         enlarged = functional.pixel_shuffle(enlarged_bilinearly(smooth, self.scale), self.scale)
         return enlarged.add_(added, alpha=OUTPUT_GAIN)

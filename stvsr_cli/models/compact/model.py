@@ -15,6 +15,7 @@ from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import Conditions
 from stvsr_cli.models.compact.expert import DetailExpert
 from stvsr_cli.models.compact.network import CompactNetwork, Initialised, Latent
+from stvsr_cli.models.compact.openvino_pixels import OpenVinoPixels, calibrated, patterns
 from stvsr_cli.models.contract import Request, Traits
 from stvsr_cli.models.layers.checkpoint import load_strict, read_tensors
 from stvsr_cli.models.layers.held import hold_weights
@@ -65,6 +66,7 @@ class CompactModel:
         self._expert = expert
         self._plain = {} if expert is None else {n: network.get_parameter(n).clone() for n in expert.names}
         self._strength = 0.0
+        self._pixels: OpenVinoPixels | None = None
         hold_weights(network, dtype)
         self.device, self.dtype = device, dtype
 
@@ -75,6 +77,23 @@ class CompactModel:
         for name, weight in self._expert.merged(self._plain, strength).items():
             self.network.get_parameter(name).data.copy_(weight)
         self._strength = strength
+        if self._pixels is not None:
+            self._pixels = self._on_openvino(self._pixels.precision)
+
+    def use_openvino(self, precision: str) -> None:
+        """See `contract.OpenVinoModel`: from now on the pixels are made there."""
+        self._set_detail(self.network.config.detail)
+        self._pixels = self._on_openvino(precision)
+
+    def _on_openvino(self, precision: str) -> OpenVinoPixels:
+        """The decoder's end with the weights as they are; of int8, calibrated on patterns."""
+        if precision != "int8":
+            return OpenVinoPixels(self.network.decoder, precision, {})
+        with torch.inference_mode():
+            init = self.network.initialise(patterns(), 2)
+            x = self.network.carried(init, init.frames[:, ::2])
+            ranges = calibrated(self.network.decoder, init.frames.flatten(0, 1), x)
+        return OpenVinoPixels(self.network.decoder, precision, ranges)
 
     @property
     def regions(self) -> list[tuple[nn.Module, str]]:
@@ -118,7 +137,10 @@ class CompactModel:
     def decode(self, latent: Latent, init: Initialised, request: Request) -> Tensor:
         """Output frames [B, T', 3, 4h, 4w] in [0, 1]."""
         with self._autocast():
-            return self.network.decode(latent, init).clamp_(0, 1)
+            if self._pixels is None:
+                return self.network.decode(latent, init).clamp_(0, 1)
+            x = self.network.decoder.carried(latent.sample, latent.features, init.motion)
+        return self._pixels(init.frames.flatten(0, 1), x).clamp_(0, 1).unflatten(0, init.frames.shape[:2])
 
     def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
         """Upper estimate of the bytes one window needs beyond the weights."""

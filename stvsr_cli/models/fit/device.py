@@ -10,7 +10,8 @@ from stvsr_cli.errors import DeviceError, UsageError
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.float32}
+"""Types by name; of int8, what all is in that is not made by OpenVINO."""
 SHARE_OF_FREE_MEMORY = 0.8
 """Share of a CUDA device's free memory that windows and batches may plan with."""
 SHARE_OF_MACHINE_MEMORY = 0.6
@@ -86,6 +87,8 @@ def pick_precision(name: str, device: torch.device, half: str = "bf16") -> torch
         return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
     if name not in PRECISIONS:
         raise UsageError(f"--precision {name!r} is not known.", hint=f"Use auto, {', '.join(PRECISIONS)}.")
+    if name == "int8" and device.type != "cpu":
+        raise DeviceError(f"int8 does not run on {device}.", hint="Use --precision auto, or --device cpu.")
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("fp16 does not run on a CPU.", hint="Use --precision bf16 or fp32.")
     return PRECISIONS[name]
