@@ -175,8 +175,9 @@ def _show(entries: Sequence["Entry"], *, quiet: bool, kind: str) -> None:
 
 
 def rehearse_batch(items: Sequence["Item"], job: "Job", options: BatchOptions) -> None:
-    """Say what would become what, one file a line. Raises BatchError if any could not be made."""
-    from stvsr_cli.cli.dry_run import item_line
+    """Say what would become what, one file a line, how long it takes and how large it will be. Raises BatchError if any could not be made."""
+    from stvsr_cli.cli.dry_run import item_line, sum_line
+    from stvsr_cli.pipeline.rehearsal import Rehearsal, Speeds
     from stvsr_cli.pipeline.upscale import load, plan
 
     loaded: list[Loaded] = []
@@ -186,7 +187,7 @@ def rehearse_batch(items: Sequence["Item"], job: "Job", options: BatchOptions) -
             loaded.append(load(job))
         return loaded[0]
 
-    failed = 0
+    failed, speeds, rehearsed = 0, Speeds(), list[Rehearsal]()
     for item in items:
         place = item.target
         while not place.parent.is_dir():
@@ -196,13 +197,16 @@ def rehearse_batch(items: Sequence["Item"], job: "Job", options: BatchOptions) -
         try:
             if item.problem is not None:
                 raise item.problem
-            rehearsal = plan(wanted, loaded=model, briefly=True)
+            rehearsal = plan(wanted, loaded=model, briefly=True, speeds=speeds)
         except StvsrError as error:
             failed += 1
             typer.echo(f"{item.source} -> {item.target}: {error}")
             continue
         rehearsal = replace(rehearsal, job=replace(rehearsal.job, output=item.target))
         typer.echo(item_line(item.source, rehearsal) + (", unless it is complete already" if exists else ""))
+        rehearsed.append(rehearsal)
+    if rehearsed:
+        typer.echo(sum_line(rehearsed, rehearsed[0].job.output.parent))
     if failed:
         raise BatchError(f"{failed} of {len(items)} files would fail.", hint="The lines above say why.")
 

@@ -1,5 +1,6 @@
 """The plan of a job as lines of text, for `--dry-run`."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -74,7 +75,25 @@ def item_line(source: Path, rehearsal: Rehearsal) -> str:
     """What becomes of one file of a batch, in a line."""
     plan = rehearsal.plan
     frames = "" if plan.num_frames is None else f", about {plan.num_frames} frames"
-    return f"{source} -> {rehearsal.job.output}: {plan.width}x{plan.height}, {_rate(plan.rate)} fps{frames}"
+    need = estimate(rehearsal.job, plan, keeps_journal=False)
+    cost = "" if rehearsal.seconds is None or need is None else f", {in_sum([rehearsal.seconds], [need.output])}"
+    return f"{source} -> {rehearsal.job.output}: {plan.width}x{plan.height}, {_rate(plan.rate)} fps{frames}{cost}"
+
+
+def sum_line(rehearsals: Sequence[Rehearsal], folder: Path) -> str:
+    """How long a batch takes, one file after the other, and how large it will be."""
+    needs = [estimate(rehearsal.job, rehearsal.plan, keeps_journal=False) for rehearsal in rehearsals]
+    sizes = [need.output for need in needs if need is not None]
+    times = [rehearsal.seconds for rehearsal in rehearsals if rehearsal.seconds is not None]
+    unknown = len(rehearsals) - min(len(sizes), len(times))
+    beside = f", and {unknown} of unknown length" if unknown else ""
+    many = f"{len(rehearsals)} file{'' if len(rehearsals) == 1 else 's'}"
+    return f"{many}: about {in_sum(times, sizes)} in all{beside}; {in_words(free_bytes(folder))} are free"
+
+
+def in_sum(times: Sequence[float], sizes: Sequence[int]) -> str:
+    """Seconds and bytes, added up, as text."""
+    return f"{lasting(sum(times))}, {in_words(sum(sizes))}"
 
 
 def _time(rehearsal: Rehearsal) -> str:

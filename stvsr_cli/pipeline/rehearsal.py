@@ -40,6 +40,10 @@ ENCODED_FOR_CARD = 96
 """The same where a card makes them and the encoder has all cores."""
 
 
+Speeds = dict[tuple[object, ...], float]
+"""Seconds that a run takes for an input frame, by what that hangs on."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rehearsal:
     """What a run would come to."""
@@ -56,10 +60,13 @@ class Rehearsal:
     """What to do about an encoder for which a device by itself would wait."""
 
 
-def rehearse(job: Job, source: Source, sink: Sink, loaded: Loaded, *, briefly: bool = False) -> Rehearsal:
-    """Check all that a run checks, without making anything. briefly: decode one frame, and try no speed.
+def rehearse(
+    job: Job, source: Source, sink: Sink, loaded: Loaded, *, briefly: bool = False, speeds: Speeds | None = None
+) -> Rehearsal:
+    """Check all that a run checks, without making anything.
 
-    Raises what the run would raise.
+    briefly: decode no more than is needed, and try no speed. speeds: of videos alike that were tried before; one of a
+    new kind is tried all the same, and added. Raises what the run would raise.
     """
     keeps_journal = job.resume != "never" and sink.keeps_journal and source.identity is not None
     folder = journal_folder(job.output)
@@ -69,15 +76,24 @@ def rehearse(job: Job, source: Source, sink: Sink, loaded: Loaded, *, briefly: b
     plan = plan_on(job, source.info, loaded)
     check_space(job, plan, journal=folder if keeps_journal else None)
     begin = time.perf_counter()
-    first, count, ended = _counted(source.frames(), _tried(plan, loaded), 0.0 if briefly else COUNT_S)
+    info = source.info
+    kind = (info.codec, info.width, info.height, plan.width, plan.height, plan.encoder.codec, plan.timeline.multiple)
+    known = None if speeds is None else speeds.get(kind)
+    tries = not briefly or (speeds is not None and known is None)
+    limit_s, least = 0.0 if briefly else COUNT_S, _tried(plan, loaded) if tries else 1
+    first, count, ended = _counted(source.frames(), least, limit_s)
     decoding = (time.perf_counter() - begin) / max(count, 1)
     if ended:
         plan = replace(plan, num_frames=plan.timeline.num_frames(count), num_windows=num_windows(count, plan.windows))
     seconds, said = None, None
-    if not briefly and plan.num_frames is not None:
-        num_in = int(plan.num_frames / plan.timeline.multiple)
+    num_in = int((plan.num_frames or 0) / plan.timeline.multiple)
+    if num_in and known is not None:
+        seconds = known * num_in
+    elif num_in and plan.num_frames is not None and tries:
         model_s, writing_s = _estimate(job, plan, loaded, sink, first, plan.num_frames)
         seconds = _together(model_s, decoding * num_in, writing_s, on_cpu=loaded.device.type == "cpu")
+        if speeds is not None:
+            speeds[kind] = seconds / num_in
         if loaded.device.type != "cpu":
             said = advice(plan.encoder, writing_s / model_s)
     return Rehearsal(job=job, plan=plan, loaded=loaded, is_counted=ended, seconds=seconds, advice=said)
@@ -94,14 +110,14 @@ def _tried(plan: Plan, loaded: Loaded) -> int:
 
 
 def _counted(frames: Iterator[Frame], keep: int, limit_s: float) -> tuple[list[Frame], int, bool]:
-    """The first frames, how many there are, and whether all were counted within the time."""
+    """The first `keep` frames, how many there are, and whether all were counted within the time."""
     begin, count = time.perf_counter(), 0
     first: list[Frame] = []
     for frame in frames:
         count += 1
         if len(first) < keep:
             first.append(frame)
-        if time.perf_counter() - begin > limit_s:
+        if count >= keep and time.perf_counter() - begin > limit_s:
             return first, count, False
     return first, count, True
 

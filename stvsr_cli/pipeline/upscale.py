@@ -37,7 +37,7 @@ from stvsr_cli.pipeline.sources import (
 from stvsr_cli.runtime.watchdog import Watch
 
 if TYPE_CHECKING:
-    from stvsr_cli.pipeline.rehearsal import Rehearsal
+    from stvsr_cli.pipeline.rehearsal import Rehearsal, Speeds
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +79,14 @@ def upscale(
             return report
 
 
-def plan(job: Job, *, loaded: Loaded | Callable[[], Loaded] | None = None, briefly: bool = False) -> "Rehearsal":
-    """What a job would do, with all checks that it would make. briefly: without counting and without a trial.
+def plan(
+    job: Job,
+    *,
+    loaded: Loaded | Callable[[], Loaded] | None = None,
+    briefly: bool = False,
+    speeds: "Speeds | None" = None,
+) -> "Rehearsal":
+    """What a job would do, with all checks that it would make. briefly, speeds: as of `rehearsal.rehearse`.
 
     Raises what `upscale` does.
     """
@@ -89,7 +95,7 @@ def plan(job: Job, *, loaded: Loaded | Callable[[], Loaded] | None = None, brief
         from stvsr_cli.pipeline.rehearsal import rehearse
 
         model = load(job) if loaded is None else loaded if isinstance(loaded, Loaded) else loaded()
-        return rehearse(job, source, sink, model, briefly=briefly)
+        return rehearse(job, source, sink, model, briefly=briefly, speeds=speeds)
 
 
 def load(job: Job) -> Loaded:

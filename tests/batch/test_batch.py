@@ -1,4 +1,5 @@
 import json
+import re
 import threading
 import time
 from pathlib import Path
@@ -325,8 +326,12 @@ def test_what_makes_no_batch(tmp_path):
 def test_a_dry_run_lists_the_files(three, tmp_path):
     result = run(three, tmp_path / "out", "--dry-run")
     assert result.exit_code == 7 and not (tmp_path / "out").exists() and "1 of 3 files would fail" in result.stderr
-    a, b, c = result.stdout.splitlines()
-    assert a == f"{three}/a.mp4 -> {tmp_path}/out/a.mp4: 64x64, 50 fps, about 8 frames"
+    a, b, c, whole = result.stdout.splitlines()
+    begin = f"{three}/a.mp4 -> {tmp_path}/out/a.mp4: 64x64, 50 fps, about 8 frames, "
+    assert a.startswith(begin) and re.fullmatch(r"\d+\.\d s, \d+\.\d KiB", a.removeprefix(begin))
+    assert re.fullmatch(r"2 files: about \d+\.\d s, \d+\.\d KiB in all; .* are free", whole)
+    sizes = [float(re.search(r"s, (\d+\.\d) KiB", line)[1]) for line in (a, c, whole)]
+    assert sizes[0] + sizes[1] == pytest.approx(sizes[2], abs=0.11)
     assert "b.mp4 cannot be read" in b and c.startswith(f"{three}/c.mkv")
 
 

@@ -91,3 +91,18 @@ def test_a_trial_of_the_encoder_alone_has_frames_for_all_its_threads(tmp_path, m
         written.clear()
         assert rehearsal._writing_s(rehearsed.job, rehearsed.plan, choose_sink(job), output, on_cpu=on_cpu) > 0
         assert len(written) == count and len({number for _, number, _ in written}) == count
+
+
+def test_videos_alike_are_tried_once(tmp_path, monkeypatch):
+    tried = []
+    estimate = rehearsal._estimate
+    monkeypatch.setattr(rehearsal, "_estimate", lambda *all: tried.append(1) or estimate(*all))
+    loaded = Loaded(linear.LinearModel(torch.device("cpu")), torch.device("cpu"), torch.float32, 0.0)
+    speeds = {}
+    found = [
+        plan(Job(input=clip(tmp_path / f"{n}.mp4", n), output=tmp_path / "out.mp4", model="linear"), loaded=loaded,
+             briefly=True, speeds=speeds)
+        for n in (10, 20, 40)
+    ]  # fmt: skip
+    assert len(tried) == 1 and len(speeds) == 1
+    assert found[2].seconds == pytest.approx(2 * found[1].seconds)
