@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -40,6 +41,11 @@ HELD = 0.2
 """Share of the time in which a device's frames wait for the encoder from which on it is said."""
 SHARE_OF_QUEUES = 0.25
 """Share of the main memory that the plan leaves which each of the two queues may take."""
+
+
+@lru_cache
+def _tell_of_captions(path: Path) -> None:
+    logger.warning("%s: closed captions are left out, as there are fewer frames than carry them", path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +267,9 @@ class Run:
                 frame, brought = item
                 first = frame.index if first is None else first
                 kept = replace(frame.picture, planes=())
+                if kept.beside is not None and timeline.multiple < 1:  # a part of captions would be worse than none
+                    kept = replace(kept, beside=None)
+                    _tell_of_captions(self.plan.info.path)
                 slots = timeline.slots(frame.index, frame.pts, frame.duration)
                 for slot in slots:
                     waiting.append((num_made + slot.made, slot, kept))

@@ -1,6 +1,6 @@
 """What a job will do, decided before the first frame: sizes, times, windows, tiles, memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
 
@@ -124,9 +124,10 @@ def make_plan(
         count = round(count / info.average_rate * steady)
     shape = tiles(info.height, info.width, tile)[0]
     needs = plan_memory(model, windows.size, shape.height, shape.width, factor, offload=offload)
+    spec = _spec(job, info, (size.width, size.height), choose_pix_fmt(encoder, info), time_base, rate, (start, end))
     return Plan(
         info=info,
-        spec=_spec(job, info, (size.width, size.height), choose_pix_fmt(encoder, info), time_base, rate, (start, end)),
+        spec=replace(spec, counted=steady is not None),
         size=size,
         encoder=encoder,
         request=Request(fps_factor=factor, detail=traits.detail if job.detail is None else job.detail, seed=job.seed),

@@ -140,6 +140,18 @@ def test_containers_take_a_rate(tmp_path, suffix):
     assert [float(t - times[0]) for t in times] == pytest.approx([k / 40 for k in range(40)], abs=0.01)
 
 
+@pytest.mark.parametrize("asked", [{"fps_factor": 4}, {"target_fps": Fraction(20)}, {"target_fps": Fraction(100)}])
+def test_a_part_becomes_a_gif(tmp_path, asked):
+    """Its rate, of 50 at most, is constant from the part's begin on."""
+    clip = make_video(tmp_path / "in.mp4", [pattern(i, 48, 32) for i in range(50)])
+    report = upscale(job_of(clip, tmp_path / "out.gif", start=Fraction(1), encoder=EncoderConfig(), **asked))
+    times = read_frames(tmp_path / "out.gif")[1]
+    rate = min(50, asked.get("target_fps", 100))
+    assert report.frames_out == len(times)
+    assert [float(time) for time in times] == pytest.approx([k / rate for k in range(len(times))], abs=0.02)
+    assert abs(len(times) - rate) <= 4
+
+
 def test_avi_takes_a_multiple_in_part(tmp_path):
     clip = make_video(tmp_path / "in.mp4", [pattern(i, 48, 32) for i in range(20)])
     report = upscale(job_of(clip, tmp_path / "out.avi", fps_factor=Fraction(5, 2)))

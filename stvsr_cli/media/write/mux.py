@@ -69,6 +69,8 @@ class OutputSpec:
     """Seconds from the input's start at which the output begins, stretched as `slower` says."""
     end: Fraction | None = None
     """Seconds from the input's start at which the output ends, as the input counts."""
+    counted: bool = False
+    """Whether times count from the output's start, and not as in the source."""
     slower: Fraction = Fraction(1)
     """By how much time is stretched, for what goes along beside the video, too."""
     drops_sound: bool = False
@@ -102,8 +104,8 @@ class OutputFile:
         remove_orphans(target)
         self._part = part or part_path(target)
         self._origin = round((source.origin + spec.start) / spec.time_base)
-        if container_format(target) in CONSTANT_RATE:
-            self._origin = 0  # frames are counted
+        if spec.counted or container_format(target) in CONSTANT_RATE:
+            self._origin = 0
         self._durations: dict[int, int] = {}
         self._count = 0
         self._copies = False

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stvsr_cli import Job, upscale
 from stvsr_cli.media.read.banner import parse_banner
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.probe import UNSPECIFIED, ColorTags, probe
@@ -100,7 +101,8 @@ def test_sizes_are_of_what_is_shown(tmp_path: Path) -> None:
     assert wide.shown_size == (96, 64)
 
 
-def test_captions_are_carried_to_the_encoder(tmp_path: Path) -> None:
+def captioned(tmp_path: Path) -> Path:
+    """A video of six frames, each with closed captions."""
     caption = bytes([0xB5, 0x00, 0x31]) + b"GA94" + bytes([0x03, 0x41, 0xFF, 0xFC, 0x94, 0x20, 0xFF])
     plain = made(tmp_path / "p.mp4", *source(count=6), "-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "0")
     raw = made(tmp_path / "p.h264", "-i", plain, "-c", "copy", "-bsf:v", "h264_mp4toannexb").read_bytes()
@@ -108,9 +110,23 @@ def test_captions_are_carried_to_the_encoder(tmp_path: Path) -> None:
     for mark in (b"\x00\x00\x01\x65", b"\x00\x00\x01\x41"):
         raw = raw.replace(mark, unit + mark)
     (tmp_path / "c.h264").write_bytes(raw)
-    path = made(tmp_path / "a.mp4", "-i", tmp_path / "c.h264", "-c", "copy")
+    return made(tmp_path / "a.mp4", "-i", tmp_path / "c.h264", "-c", "copy")
+
+
+def test_captions_are_carried_to_the_encoder(tmp_path: Path) -> None:
+    path = captioned(tmp_path)
     assert all(frame.picture.beside is not None for frame in decode(probe(path)))
     copy(path, tmp_path / "o.mp4", factor=1)
     after = list(decode(probe(tmp_path / "o.mp4")))
     assert len(after) == 6 and all(frame.picture.beside is not None for frame in after)
     assert see(tmp_path / "o.mp4").times
+
+
+@pytest.mark.parametrize(("factor", "left"), [(1, 6), (Fraction(5, 2), 6), (Fraction(1, 2), 0)])
+def test_captions_are_whole_or_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, factor: Fraction | int, left: int
+) -> None:
+    job = Job(input=captioned(tmp_path), output=tmp_path / "o.mp4", model="linear", fps_factor=factor)
+    upscale(job)
+    assert sum(frame.picture.beside is not None for frame in decode(probe(job.output))) == left
+    assert ("captions are left out" in caplog.text) == (left == 0)
