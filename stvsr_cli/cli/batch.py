@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from stvsr_cli.cli.failures import Stop, give_up
 from stvsr_cli.cli.progress import Display
+from stvsr_cli.cli.wrapped import say
 from stvsr_cli.errors import BatchError, StvsrError, UsageError
 
 if TYPE_CHECKING:
@@ -190,8 +189,8 @@ def rehearse_batch(items: Sequence["Item"], job: "Job", options: BatchOptions) -
     failed, speeds, rehearsed = 0, Speeds(), list[Rehearsal]()
     for item in items:
         place = item.target
-        while not place.parent.is_dir():
-            place = place.parent.with_name(item.target.name)
+        while not place.parent.is_dir():  # a folder that is still to be made: its disk counts, not what lies beside it
+            place = place.parent.with_name(f".dry-run-{item.target.name}")
         exists = options.skip_existing and item.target.exists()
         wanted = replace(job, input=item.source, output=place, overwrite=job.overwrite or exists)
         try:
@@ -200,13 +199,13 @@ def rehearse_batch(items: Sequence["Item"], job: "Job", options: BatchOptions) -
             rehearsal = plan(wanted, loaded=model, briefly=True, speeds=speeds)
         except StvsrError as error:
             failed += 1
-            typer.echo(f"{item.source} -> {item.target}: {error}")
+            say(f"{item.source} -> {item.target}: {error}", 4)
             continue
         rehearsal = replace(rehearsal, job=replace(rehearsal.job, output=item.target))
-        typer.echo(item_line(item.source, rehearsal) + (", unless it is complete already" if exists else ""))
+        say(item_line(item.source, rehearsal) + (", unless it is complete already" if exists else ""), 4)
         rehearsed.append(rehearsal)
     if rehearsed:
-        typer.echo(sum_line(rehearsed, rehearsed[0].job.output.parent))
+        say(sum_line(rehearsed, rehearsed[0].job.output.parent), 4)
     if failed:
         raise BatchError(f"{failed} of {len(items)} files would fail.", hint="The lines above say why.")
 

@@ -18,6 +18,9 @@ from stvsr_cli.media.write.streams import plan_streams
 from stvsr_cli.models.fit.memory import memory_lines
 from stvsr_cli.pipeline.rehearsal import Rehearsal
 
+LABEL = 10
+"""Columns of what stands before a text."""
+
 
 def plan_lines(rehearsal: Rehearsal) -> list[str]:
     """Say what a job reads, makes, needs and copies, one thing a line."""

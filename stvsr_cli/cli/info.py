@@ -9,6 +9,7 @@ import typer
 
 from stvsr_cli.cli.failures import reported
 from stvsr_cli.cli.progress import displayed
+from stvsr_cli.cli.wrapped import say
 
 if TYPE_CHECKING:
     from stvsr_cli.media.read.probe import VideoInfo
@@ -25,7 +26,7 @@ def info(
     `stvsr upscale --like FILE` takes these options again.
     """
     with displayed("none", 0), reported(traceback=traceback):
-        from stvsr_cli.cli.dry_run import described
+        from stvsr_cli.cli.dry_run import LABEL, described
         from stvsr_cli.cli.like import command_line
         from stvsr_cli.job.disk import in_words
         from stvsr_cli.media.read.count import measure
@@ -37,18 +38,18 @@ def info(
             typer.echo(json.dumps(_as_dict(video, record, counted.num_frames, float(counted.duration_s)), indent=1))
             return
         typer.echo(f"{file}")
-        typer.echo(f"video     {described(video)}")
-        typer.echo(f"counted   {counted.num_frames} frames, {float(counted.duration_s):.3f} s")
-        typer.echo(f"file      {in_words(file.stat().st_size)}, {video.container}")
+        say(f"video     {described(video)}", LABEL)
+        say(f"counted   {counted.num_frames} frames, {float(counted.duration_s):.3f} s", LABEL)
+        say(f"file      {in_words(file.stat().st_size)}, {video.container}", LABEL)
         for stream in video.streams:
             parts = [stream.kind, stream.codec, stream.language or "", stream.title or ""]
-            typer.echo(f"stream {stream.index}  {' '.join(part for part in parts if part)}")
+            say(f"stream {stream.index}  {' '.join(part for part in parts if part)}", LABEL)
         if record is None:
-            typer.echo("record    none: it was not made by stvsr, or with --no-record")
+            say("record    none: it was not made by stvsr, or with --no-record", LABEL)
             return
-        typer.echo(f"made by   stvsr {record.version} on {record.device}, {record.precision}")
-        typer.echo(f"model     {record.model}{_weights(record)}")
-        typer.echo(f"options   {shlex.join(command_line(record)) or 'the defaults'}")
+        say(f"made by   stvsr {record.version} on {record.device}, {record.precision}", LABEL)
+        say(f"model     {record.model}{_weights(record)}", LABEL)
+        typer.echo(f"options   {shlex.join(command_line(record)) or 'the defaults'}")  # one line, to be copied
 
 
 def _weights(record: "Record") -> str:

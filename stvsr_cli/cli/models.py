@@ -9,6 +9,7 @@ import typer
 from stvsr_cli.cli.complete import models
 from stvsr_cli.cli.failures import reported
 from stvsr_cli.cli.progress import displayed
+from stvsr_cli.cli.wrapped import say
 
 if TYPE_CHECKING:
     from stvsr_cli.models.entry import ModelEntry
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List models; fetch, find and check their weights.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of a model.", metavar="NAME", autocompletion=models)]
+LABEL = 12
+"""Columns of what stands before a text."""
 COLUMNS = ("name", "what for", "size", "memory", "licence", "where from", "state")
 PICKLED = "dloral"
 """The model whose published file is a pickle."""
@@ -57,21 +60,21 @@ def show(name: Name) -> None:
         from stvsr_cli.weights.places import lacking, own_folder
 
         entry = find_model(name)
-        typer.echo(f"{entry.name}: {entry.summary}")
+        say(f"{entry.name}: {entry.summary}", len(entry.name) + 2)
         for title, text in list(zip(COLUMNS, _row(entry), strict=True))[1:]:
-            typer.echo(f"{title:<10}  {text}")
-        typer.echo(f"{'options':<10}  {', '.join(entry.flags) or 'none'}")
+            say(f"{title:<10}  {text}", LABEL)
+        say(f"{'options':<10}  {', '.join(entry.flags) or 'none'}", LABEL)
         if not entry.has_weights:
             return
         folder = _weights_of(entry)
-        typer.echo(f"{'folder':<10}  {folder or own_folder(name)}")
+        say(f"{'folder':<10}  {folder or own_folder(name)}", LABEL)
         if folder and entry.source and (commit := fetched_commit(folder / entry.source.folder)):
-            typer.echo(f"{'fetched':<10}  {commit}")
+            say(f"{'fetched':<10}  {commit}", LABEL)
         missing = entry.needs if folder is None else lacking(folder, entry.needs)
         for need in missing:
-            typer.echo(f"{'lacking':<10}  {need.replace('|', ' or ')}")
+            say(f"{'lacking':<10}  {need.replace('|', ' or ')}", LABEL)
         for line in _ways(entry) if missing else ():
-            typer.echo(f"{'to get it':<10}  {line}")
+            say(f"{'to get it':<10}  {line}", LABEL)
 
 
 @app.command()

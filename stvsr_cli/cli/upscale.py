@@ -23,6 +23,7 @@ from stvsr_cli.cli.values import (
     parse_scale,
     parse_time,
 )
+from stvsr_cli.cli.wrapped import say
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.job import Job
 from stvsr_cli.media.write.settings import EncoderConfig
@@ -209,10 +210,10 @@ def _print_plan(job: Job) -> None:
         typer.echo(f"{job.input} -> {job.output}")
         return
     rehearsal = plan(job)
-    from stvsr_cli.cli.dry_run import plan_lines
+    from stvsr_cli.cli.dry_run import LABEL, plan_lines
 
     for line in plan_lines(rehearsal):
-        typer.echo(line)
+        say(line, LABEL)
 
 
 def _upscale(job: Job, display: Display, stop: Stop, cluster: "RayConfig | None", *, quiet: bool) -> None:

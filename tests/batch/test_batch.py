@@ -335,6 +335,11 @@ def test_a_dry_run_lists_the_files(three, tmp_path):
     assert "b.mp4 cannot be read" in b and c.startswith(f"{three}/c.mkv")
 
 
+def test_a_dry_run_into_a_folder_that_is_not_made_yet_beside_the_input(three):
+    result = run(three / "a.mp4", f"{three}/new/", "--dry-run")
+    assert result.exit_code == 0 and f"-> {three}/new/a.mp4: 64x64" in result.stdout
+
+
 def test_one_file_with_a_report(tmp_path):
     result = run(clip(tmp_path / "a.mp4"), tmp_path / "b.mkv", "--report", tmp_path / "r.json")
     assert result.exit_code == 0 and json.loads((tmp_path / "r.json").read_text())["done"] == 1
