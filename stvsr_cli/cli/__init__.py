@@ -77,7 +77,7 @@ def _show(settings: list[Setting], counted: list[Path]) -> None:
     for path in counted:
         typer.echo(f"# {path}")
     if not counted:
-        typer.echo(f"# no configuration: neither {NAME} here or above, nor {user_file() or 'a home folder'}")
+        typer.echo(f"# no configuration: neither {NAME} here or above,\n# nor {user_file() or 'a home folder'}")
     last: tuple[str, ...] = ()
     winners = {(s.command, s.name): s for s in settings}
     for setting in sorted(winners.values(), key=lambda s: (s.command, s.name)):

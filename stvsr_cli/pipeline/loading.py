@@ -44,9 +44,7 @@ def load(job: Job) -> Loaded:
     computes_in = use_openvino(model, device, dtype, job.precision, wanted=job.compile == "auto")
     known = ""
     if weights is not None and (job.record or job.resume != "never"):
-        repeats = find_complete("compact", find_model("compact").needs) if job.repeats != "keep" else None
-        found = dict.fromkeys(path for path in (weights, between, repeats) if path is not None)
-        known = fingerprint(list(found), hashes().of)
+        known = fingerprint([path for path in (weights, between) if path is not None], hashes().of)
     return Loaded(model, device, dtype, time.perf_counter() - begin, known, computes_in)
 
 
