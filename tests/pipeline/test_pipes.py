@@ -293,7 +293,7 @@ def test_y4m_files_are_written(tmp_path, format):
 
 def test_a_y4m_file_that_fails_leaves_nothing(tmp_path, monkeypatch):
     source = make_video(tmp_path / "in.mp4", moving(6))
-    monkeypatch.setattr("stvsr_cli.engine.handover.from_rgb", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("stvsr_cli.engine.handover.picture_in", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         made(source, tmp_path / "out.y4m")
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
