@@ -8,7 +8,6 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from stvsr_cli.errors import InputError
 from stvsr_cli.runtime.parts import replacing
+from stvsr_cli.train.ahead import made_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +69,9 @@ def build_cache(sources: list[Path], cache: Path, *, without: Path | None = None
     """
     cache.mkdir(parents=True, exist_ok=True)
     names: list[Path] = []
-    with ThreadPoolExecutor(workers) as pool:
-        for source in sources:
-            made = pool.map(partial(_cached, cache, source), _members(source, without))
-            names += [path for path in made if path is not None]
+    for source in sources:
+        made = made_ahead(partial(_cached, cache, source), _members(source, without), workers, most=0)
+        names += [path for path in made if path is not None]
     if not names:
         raise InputError(f"no clip or photo in {', '.join(map(str, sources))}.", hint="Name tar files or folders.")
     return sorted(names)

@@ -59,10 +59,9 @@ def critic_losses(
     worth = output.new_ones(len(output)) if worth is None else worth
     frozen = {name: tensor.detach() for name, tensor in critic.state_dict().items()}
     made: list[Tensor] = functional_call(critic, frozen, (output, given))
-    with torch.no_grad():
-        real = critic(target, given)
-    adversarial = [(_relative(a, b) * worth).mean() for a, b in zip(made, real, strict=True)]
-    own = [_relative(a, b).mean() for a, b in zip(critic(target, given), critic(output.detach(), given), strict=True)]
+    real = critic(target, given)
+    adversarial = [(_relative(a, b.detach()) * worth).mean() for a, b in zip(made, real, strict=True)]
+    own = [_relative(a, b).mean() for a, b in zip(real, critic(output.detach(), given), strict=True)]
     return {"adversarial": torch.stack(adversarial).mean(), "critic": torch.stack(own).mean()}
 
 

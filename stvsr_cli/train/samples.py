@@ -1,9 +1,7 @@
 """Training batches: the batch of a step is a function of the seed and the step alone, so that a run resumes exactly."""
 
 import zlib
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stvsr_cli.errors import UsageError
+from stvsr_cli.train.ahead import made_ahead
 from stvsr_cli.train.clips import FLOW_STEP, PHOTO_FRAMES, SCALE, Clip, open_clip, save_array
 from stvsr_cli.train.config import StageConfig
 from stvsr_cli.train.degrade import Degradation, apply, draw, strengths
@@ -251,22 +250,6 @@ def batches(dataset: StepDataset, start: int, device: torch.device) -> Iterator[
             dataset, batch_size=None, sampler=range(start, len(dataset)), num_workers=dataset.config.workers,
             multiprocessing_context="spawn", prefetch_factor=2, pin_memory=True,
         )  # fmt: skip
-    else:
-        yield from _by_threads(dataset, start)
-
-
-def _by_threads(dataset: StepDataset, start: int) -> Iterator[Batch]:
-    """Threads, for a CPU, which has better things to do than to hand over data: decoding, OpenCV and NumPy let go of the interpreter."""
-    with ThreadPoolExecutor(dataset.config.workers) as pool:
-        waiting: deque[Future[Batch]] = deque()
-        following = iter(range(start, len(dataset)))
-        try:
-            for step in following:
-                waiting.append(pool.submit(dataset.__getitem__, step))
-                if len(waiting) > dataset.config.workers + BATCHES_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    else:  # by threads, for a CPU has better things to do than to hand over data
+        steps = range(start, len(dataset))
+        yield from made_ahead(dataset.__getitem__, steps, dataset.config.workers, BATCHES_AHEAD)
