@@ -8,10 +8,10 @@ from pathlib import Path
 from stvsr_cli.durable.manifest import file_identity
 from stvsr_cli.errors import StvsrError
 from stvsr_cli.job.job import Job
-from stvsr_cli.job.pace import multiple_of
+from stvsr_cli.job.rates import multiple_of
 from stvsr_cli.job.size import find_size
 from stvsr_cli.media.images import ImageSource, is_image
-from stvsr_cli.media.read.bars import with_bars
+from stvsr_cli.media.read.bars import with_removed_bars
 from stvsr_cli.media.read.count import measure
 from stvsr_cli.media.read.probe import probe
 from stvsr_cli.media.record import read_record
@@ -82,8 +82,8 @@ def is_complete(job: Job) -> bool:
     except StvsrError as error:
         logger.debug("%s: %s", job.output, error)
         return False
-    sized = with_bars(info, "remove") if job.crop_bars == "remove" else info
-    if (found.width, found.height) != ((size := find_size(sized, job)).width, size.height):
+    size = find_size(with_removed_bars(info, job.crop_bars), job)
+    if (found.width, found.height) != (size.width, size.height):
         return False
     frame_s = 1 / info.average_rate
     length = info.duration_s

@@ -24,8 +24,8 @@ from stvsr_cli.job.job import Job
 from stvsr_cli.job.report import Loaded
 from stvsr_cli.media.read.decode import Frame, Picture, decode
 from stvsr_cli.media.read.probe import VideoInfo
-from stvsr_cli.media.write.pace import advice
 from stvsr_cli.media.write.packets import PacketEncoder
+from stvsr_cli.media.write.presets import advice
 from stvsr_cli.models.catalogue import find_model
 from stvsr_cli.models.contract import OneStepModel, PartedModel, Request
 from stvsr_cli.models.dloral import DLoRAL

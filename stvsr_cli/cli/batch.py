@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,27 +92,27 @@ def batch_items(inputs: Sequence[str], output: str, job: "Job", options: BatchOp
 
 def template_values(job: "Job") -> "Values":
     """What the fields of a name template stand for that the job says; some of a source's size or rate."""
-    from stvsr_cli.job.pace import multiple_of, rate_of
+    from stvsr_cli.job.rates import multiple_of, rate_of
     from stvsr_cli.job.size import find_size
-    from stvsr_cli.media.read.bars import with_bars
-    from stvsr_cli.media.read.probe import probe
+    from stvsr_cli.media.read.bars import with_removed_bars
+    from stvsr_cli.media.read.probe import VideoInfo, probe
+
+    @lru_cache(maxsize=1)  # several fields of one name
+    def described(source: Path) -> VideoInfo:
+        return probe(source, video_stream=job.video_stream, max_pixels=job.max_pixels)
 
     def scale(source: Path) -> str:
         if job.width is None and job.height is None:
             return f"{float(job.scale or 4):g}"
-        info = probe(source, video_stream=job.video_stream, max_pixels=job.max_pixels)
-        info = with_bars(info, "remove") if job.crop_bars == "remove" else info
-        return f"{float(find_size(info, job).factor):.3g}"
+        return f"{float(find_size(with_removed_bars(described(source), job.crop_bars), job).factor):.3g}"
 
     def fps(source: Path) -> str:
-        info = probe(source, video_stream=job.video_stream, max_pixels=job.max_pixels)
-        return f"{float(rate_of(job, info)):.5g}"
+        return f"{float(rate_of(job, described(source))):.5g}"
 
     def fps_factor(source: Path) -> str:
         if job.target_fps is None:
             return f"{float(job.fps_factor):.3g}"
-        info = probe(source, video_stream=job.video_stream, max_pixels=job.max_pixels)
-        return f"{float(multiple_of(job, info)):.3g}"
+        return f"{float(multiple_of(job, described(source))):.3g}"
 
     return {"scale": scale, "fps": fps, "fps_factor": fps_factor, "model": job.model}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from stvsr_cli.cli.progress import lasting
 from stvsr_cli.job.disk import beyond_limits, estimate, free_bytes, in_words
 from stvsr_cli.job.job import Job
-from stvsr_cli.job.pace import told
 from stvsr_cli.job.plan import Plan
+from stvsr_cli.job.rates import told
 from stvsr_cli.media.pipes import PIPE_FORMATS, is_pipe
 from stvsr_cli.media.read.bars import in_words as bars_in_words
 from stvsr_cli.media.read.probe import VideoInfo

@@ -75,7 +75,7 @@ def preview(
     """
     with displayed(progress, 0) as display, reported(traceback=traceback):
         from stvsr_cli.job.report import Progress
-        from stvsr_cli.media.read.bars import with_bars
+        from stvsr_cli.media.read.bars import with_removed_bars
         from stvsr_cli.media.read.deinterlace import with_fields
         from stvsr_cli.media.read.probe import probe
         from stvsr_cli.media.write.loop import check_loop
@@ -99,9 +99,7 @@ def preview(
         )  # fmt: skip
         choices = choices_of(job, model or [], detail or [])
         display.show(Progress("look", 0, None, 0.0))
-        info = with_fields(probe(file), "auto")
-        if crop_bars == "remove":
-            info = with_bars(info, crop_bars)
+        info = with_removed_bars(with_fields(probe(file), "auto"), crop_bars)
         times = [time_ for text in at or [] if (time_ := parse_time(text, "--at")) is not None]
         chosen = choose(info, moments, times)
         begin, done = time.perf_counter(), 0

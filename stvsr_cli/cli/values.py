@@ -13,6 +13,7 @@ NEAR_NTSC = Fraction(4, 1000)
 FINEST = 10**6
 """Largest denominator of a rate."""
 FINEST_MULTIPLE = 1000
+"""Largest denominator of a multiple of the input's rate."""
 SIZE = re.compile(r"^(\d{1,5})[xX](\d{1,5})$")
 CLOCK = re.compile(r"^(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d+)?)$")
 

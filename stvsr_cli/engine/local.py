@@ -26,7 +26,7 @@ from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.read.shots import mark_cuts, shots
 from stvsr_cli.media.read.steady import steady
 from stvsr_cli.media.write.encode import Output
-from stvsr_cli.media.write.pace import advice, tell_advice
+from stvsr_cli.media.write.presets import advice, tell_advice
 from stvsr_cli.models.fit.device import peak_bytes, usable_bytes
 from stvsr_cli.runtime import watchdog
 from stvsr_cli.runtime.workers import Ahead, Worker

@@ -96,7 +96,8 @@ class Runner:
     def run(self, frames: Tensor, moments: Sequence[Moments] | None = None) -> Sequence[Tensor] | Tensor:
         """frames: [B, T, 3, h, w]. Returns [T', 3, H, W] of each window, on the device, where work may still be queued.
 
-        moments: of each window, where frames are made in each of its T - 1 intervals; None: as the request says. Raises DeviceError if the least that can be asked of the device does not fit either.
+        moments: of each window, where frames are made in each of its T - 1 intervals; None: as the request says.
+        Raises DeviceError if the least that can be asked of the device does not fit either.
         """
         while True:
             try:
@@ -140,9 +141,8 @@ class Runner:
         if moments is None:
             return self._in_parts(frames, self.request)
         outputs: list[Tensor] = []
-        for same, group in groupby(
-            range(len(moments)), key=moments.__getitem__
-        ):  # one call has frames at equal moments
+        # one call has frames at equal moments
+        for same, group in groupby(range(len(moments)), key=moments.__getitem__):
             outputs += self._in_parts(frames[list(group)], _asked(self.request, same))
         return outputs
 
@@ -150,10 +150,7 @@ class Runner:
         """The windows whole, or where memory forbids it in parts that share one frame, one after the other."""
         outputs = []
         for start, stop in self._parts(frames.shape[1], request):
-            part = request
-            if request.moments is not None:
-                part = replace(request, moments=request.moments[start : stop - 1])
-            output = self._tiled(frames[:, start:stop], part)
+            output = self._tiled(frames[:, start:stop], _of_part(request, start, stop))
             outputs.append(output[:, 1:] if start else output)
         return torch.cat(outputs, 1) if len(outputs) > 1 else outputs[0]
 
@@ -167,7 +164,7 @@ class Runner:
         start = 0
         while start < count - 1 or start == 0:
             stop = min(start + longest, count)
-            while stop - start > 2 and _num_outputs(request, start, stop) > most:
+            while stop - start > 2 and _of_part(request, start, stop).num_outputs(stop - start) > most:
                 stop -= 1
             yield start, stop
             start = max(stop - 1, 1)
@@ -197,10 +194,9 @@ class Runner:
         return canvas.div_(total)
 
 
-def _num_outputs(request: Request, start: int, stop: int) -> int:
-    if request.moments is None:
-        return request.num_outputs(stop - start)
-    return stop - start + sum(len(some) for some in request.moments[start : stop - 1])
+def _of_part(request: Request, start: int, stop: int) -> Request:
+    """What is asked of the frames of a window from one up to another."""
+    return request if request.moments is None else replace(request, moments=request.moments[start : stop - 1])
 
 
 def _asked(request: Request, moments: Moments) -> Request:
@@ -224,8 +220,8 @@ def upscale_shot(
 
     frames: [3, h, w] each, float32 in [0, 1]. moments: of each frame, where frames are made on the way to the next, in
     (0, 1), rising; None: as the runner's request says. Yields what `send` makes of (N - 1) * F + 1 frames, or of each
-    frame and those at its moments, [T, 3, H, W] on the device at a time, in order; by default the frames [3, H, W]. Holds as many windows as the runner's group has. Where
-    the device's work is queued, the next group is queued before the frames of the one before are yielded, so that the
+    frame and those at its moments, [T, 3, H, W] on the device at a time, in order; by default the frames [3, H, W].
+    Holds as many windows as the runner's group has. Where the device's work is queued, the next group is queued before the frames of the one before are yielded, so that the
     device has work while they are waited for.
     """
     factor = runner.request.fps_factor

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from stvsr_cli.errors import OutputError
 from stvsr_cli.job.job import Job
-from stvsr_cli.job.pace import told
 from stvsr_cli.job.plan import Plan
+from stvsr_cli.job.rates import told
 from stvsr_cli.media.images import is_image
 from stvsr_cli.media.pipes import is_pipe
 from stvsr_cli.media.read.probe import VideoInfo

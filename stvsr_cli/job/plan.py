@@ -6,7 +6,7 @@ from math import ceil, floor
 
 from stvsr_cli.color.convert import output_color
 from stvsr_cli.job.job import Cuts, Job
-from stvsr_cli.job.pace import taken_steadily, timeline_of
+from stvsr_cli.job.rates import taken_steadily, timeline_of
 from stvsr_cli.job.size import Size, find_size
 from stvsr_cli.job.timeline import Timeline
 from stvsr_cli.job.windows import TileConfig, WindowConfig, num_windows, tiles

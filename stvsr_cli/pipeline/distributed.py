@@ -24,8 +24,8 @@ from stvsr_cli.errors import Interrupted, OutputError, UsageError
 from stvsr_cli.job.cutter import Cutter, Totals
 from stvsr_cli.job.disk import check_space, warn_of_limits
 from stvsr_cli.job.job import Job
-from stvsr_cli.job.pace import multiple_of, taken_steadily
 from stvsr_cli.job.plan import Plan
+from stvsr_cli.job.rates import multiple_of, taken_steadily
 from stvsr_cli.job.report import Progress, Report
 from stvsr_cli.job.stretches import Stretch, Stretches
 from stvsr_cli.media.images import is_image

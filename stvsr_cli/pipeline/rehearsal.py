@@ -21,7 +21,7 @@ from stvsr_cli.job.plan import Plan
 from stvsr_cli.job.report import Loaded
 from stvsr_cli.job.windows import num_windows, tiles
 from stvsr_cli.media.read.decode import Frame
-from stvsr_cli.media.write.pace import advice
+from stvsr_cli.media.write.presets import advice
 from stvsr_cli.models.step import run_window
 from stvsr_cli.pipeline.loading import plan_on
 from stvsr_cli.pipeline.sinks import FileSink, Sink

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stvsr_cli.durable.journal import settle
 from stvsr_cli.errors import Interrupted, StallError
 from stvsr_cli.job.job import IMAGE_FORMATS, Job
-from stvsr_cli.job.pace import rate_of
+from stvsr_cli.job.rates import rate_of
 from stvsr_cli.job.report import Loaded, Progress, Report
 from stvsr_cli.job.size import find_size
 from stvsr_cli.media.images import is_image

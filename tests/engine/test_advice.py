@@ -6,7 +6,7 @@ import pytest
 
 from stvsr_cli.engine import local
 from stvsr_cli.engine.handover import DeviceHandover
-from stvsr_cli.media.write.pace import tell_advice
+from stvsr_cli.media.write.presets import tell_advice
 from stvsr_cli.media.write.settings import EncoderConfig
 from tests.engine.fakes import Queued
 from tests.engine.runs import frames, run_of

@@ -67,6 +67,11 @@ def with_bars(info: VideoInfo, mode: str = "auto") -> VideoInfo:
     return leaving_out(info, _found(_Asked(info.path, version, info.stream_index, info.crop, mode, info)), mode)
 
 
+def with_removed_bars(info: VideoInfo, mode: str) -> VideoInfo:
+    """Return the description of what stays in the end: bars that are put back change no size, and are not looked for here."""
+    return with_bars(info, mode) if mode == "remove" else info
+
+
 def leaving_out(info: VideoInfo, bars: Sides, mode: str) -> VideoInfo:
     """The description with bars left out, and a line about it. mode: auto or remove."""
     if not any(bars):

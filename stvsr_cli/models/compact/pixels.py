@@ -11,6 +11,7 @@ from stvsr_cli.models.compact.blocks import SLOPE
 COLOR_PX = 17
 """Side of the squares of input pixels over which what the network adds has no mean."""
 CHANNELS = 8
+"""What the number of outputs of a card's fast convolutions must be a multiple of."""
 ROWS_AT_ONCE = 32
 """Input rows whose output pixels are made at once at full size, so that they stay in a processor's cache."""
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stvsr_cli.media.write.pace import COSTS, advice, preset_in_use, preset_that_keeps_up
+from stvsr_cli.media.write.presets import COSTS, advice, preset_in_use, preset_that_keeps_up
 from stvsr_cli.media.write.settings import EncoderConfig
 
 
