@@ -8,8 +8,11 @@ import pytest
 
 from stvsr_cli.errors import InputError
 from stvsr_cli.job.job import Job
+from stvsr_cli.media.read.decode import decode
+from stvsr_cli.media.read.probe import probe
 from stvsr_cli.media.write.settings import EncoderConfig
 from stvsr_cli.pipeline.upscale import upscale
+from tests.media.read.test_picture import captioned
 from tests.zoo import FAST, FFMPEG, Seen, ffmpeg, made, see, source
 
 FFV1 = ("-c:v", "ffv1")
@@ -221,3 +224,13 @@ def test_what_is_made_goes_through_other_containers_and_back(tmp_path: Path, con
     steps = [b - a for a, b in zip(after.times[:-1], after.times[1:], strict=True)]
     assert steps == pytest.approx([0.01] * 159, abs=0.0011)
     assert after.kinds("Audio") == 1
+
+
+@pytest.mark.parametrize(("factor", "left"), [(1, 6), (Fraction(5, 2), 6), (Fraction(1, 2), 0)])
+def test_captions_are_whole_or_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, factor: Fraction | int, left: int
+) -> None:
+    job = Job(input=captioned(tmp_path), output=tmp_path / "o.mp4", model="linear", fps_factor=factor)
+    upscale(job)
+    assert sum(frame.picture.beside is not None for frame in decode(probe(job.output))) == left
+    assert ("captions are left out" in caplog.text) == (left == 0)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stvsr_cli import Job, upscale
 from stvsr_cli.media.read.banner import parse_banner
 from stvsr_cli.media.read.decode import decode
 from stvsr_cli.media.read.probe import UNSPECIFIED, ColorTags, probe
@@ -120,13 +119,3 @@ def test_captions_are_carried_to_the_encoder(tmp_path: Path) -> None:
     after = list(decode(probe(tmp_path / "o.mp4")))
     assert len(after) == 6 and all(frame.picture.beside is not None for frame in after)
     assert see(tmp_path / "o.mp4").times
-
-
-@pytest.mark.parametrize(("factor", "left"), [(1, 6), (Fraction(5, 2), 6), (Fraction(1, 2), 0)])
-def test_captions_are_whole_or_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, factor: Fraction | int, left: int
-) -> None:
-    job = Job(input=captioned(tmp_path), output=tmp_path / "o.mp4", model="linear", fps_factor=factor)
-    upscale(job)
-    assert sum(frame.picture.beside is not None for frame in decode(probe(job.output))) == left
-    assert ("captions are left out" in caplog.text) == (left == 0)
