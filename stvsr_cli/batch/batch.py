@@ -96,7 +96,7 @@ def run_batch(
     there, and Stopped, with the report written, if it was stopped.
     """
     _check_report(config, items)
-    check_options(find_model(job.model), job.options, job.detail, job.fit)
+    check_options(find_model(job.model), job.options, job.dials, job.fit)
     batch = _Batch(items, job, config, loaded, progress, stop or threading.Event(), last_resort, crew)
     jobs = config.jobs if crew is None else max(config.jobs, FILES_PER_WORKER * crew.num_workers)
     try:

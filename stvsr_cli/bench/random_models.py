@@ -110,7 +110,7 @@ def build(
     if name == "compact":
         network = CompactNetwork((config or CompactConfig()) if full else TINY_COMPACT).eval().requires_grad_(False)
         network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return CompactModel(network, None, device, dtype)
+        return CompactModel(network, (), device, dtype)
     systems: dict[str, Callable[[bool, torch.device, torch.dtype], OneStepModel]] = {
         "osdenhancer": _osdenhancer, "dloral": _dloral, "diffst": _diffst}  # fmt: skip
     return systems[name](full, device, dtype)

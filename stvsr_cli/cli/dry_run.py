@@ -15,6 +15,7 @@ from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.write.encode import encoder_options
 from stvsr_cli.media.write.mux import FORMATS, supported_codecs
 from stvsr_cli.media.write.streams import plan_streams
+from stvsr_cli.models.contract import Traits
 from stvsr_cli.models.fit.memory import memory_lines
 from stvsr_cli.pipeline.rehearsal import Rehearsal
 
@@ -47,6 +48,7 @@ def plan_lines(rehearsal: Rehearsal) -> list[str]:
         f"          {plan.width}x{plan.height}, {_rate(plan.rate)} fps, {about}{_known(plan.num_frames)} frames",
         *_moments(plan, traits.name),
         f"model     {traits.name} on {loaded.device}, {loaded.precision}",
+        *_restore(job, plan, traits),
         f"windows   {_known(plan.num_windows)} of {windows.size} frames, overlap {windows.overlap}; more with cuts",
         f"tiles     {tiling}",
         f"memory    {lines[0]}",
@@ -66,6 +68,15 @@ def _part(job: Job, plan: Plan) -> list[str]:
     begin = "the start" if plan.start is None else f"{float(plan.start):.6f} s"
     finish = "the end" if plan.end is None else f"{float(plan.end):.6f} s"
     return [f"part      {begin} to {finish}, in whole frames"]
+
+
+def _restore(job: Job, plan: Plan, traits: Traits) -> list[str]:
+    """How strongly degradation is worked against, where the model can."""
+    if traits.restores is None:
+        return []
+    found = plan.info.degradation
+    why = "as asked" if job.restore is not None else f"as the input looks degraded by {found or 0:.2f}"
+    return [f"restore   {plan.request.restore:.2f}, {why}"]
 
 
 def _moments(plan: Plan, model: str) -> list[str]:

@@ -31,6 +31,9 @@ def evaluate(
     detail: Annotated[
         float | None, typer.Option(help="Strength of the detail expert, for models that have it.")
     ] = None,
+    restore: Annotated[
+        float | None, typer.Option(help="Strength of the restoration expert; default: as each clip asks for.")
+    ] = None,
     features: Annotated[
         Path | None, typer.Option(help="SqueezeNet 1.1 weights (safetensors) for the perceptual distance.")
     ] = None,
@@ -51,6 +54,7 @@ def evaluate(
         import torch
 
         from stvsr_cli.models.catalogue import find_model
+        from stvsr_cli.models.entry import Dial
         from stvsr_cli.models.fit.device import pick_device
         from stvsr_cli.models.registry import load_model, load_with
         from stvsr_cli.quality.features import Perceptual
@@ -62,16 +66,18 @@ def evaluate(
         if out is not None and out.exists():
             raise UsageError(f"{out} exists.", hint="Name another file, or remove it.")
         entry, place = find_model(model), pick_device(device)
+        given: dict[Dial, float | None] = {"detail": detail, "restore": restore}
+        dials = {name: strength for name, strength in given.items() if strength is not None}
         found = weights if weights is not None or not entry.has_weights else find_weights(model)
         if setting:
             loaded = load_with(entry, found, place, types[precision], _settings(setting))
         else:
-            loaded = load_model(entry, found, place, types[precision], detail=detail)
+            loaded = load_model(entry, found, place, types[precision], dials=dials)
         excerpt = evaluation.Excerpt(keyframes=keyframes, crop_px=crop, fps_factor=fps_factor)
         perceptual = None if features is None else Perceptual(features).to(place)
         others = [] if against is None else evaluation.read_rows(against)
         rows = []
-        for row in evaluation.evaluate(loaded, clips, excerpt, device=place, perceptual=perceptual, detail=detail):
+        for row in evaluation.evaluate(loaded, clips, excerpt, device=place, perceptual=perceptual, dials=dials):
             rows.append(row)
             typer.echo(f"{row.clip:24} {row.track:6} {_shown(row.values)}", err=True)
         _print(rows, others)

@@ -145,6 +145,15 @@ Detail = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="From 0, faithful, to 1, detailed (compact, dloral).", rich_help_panel=MODEL),
 ]
+Restore = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="How strongly noise, coding and blur of INPUT are worked against; default: as a look at it says (compact).",
+        rich_help_panel=MODEL,
+    ),
+]
 Prompt = Annotated[str | None, typer.Option(help="What the video shows (dloral).", rich_help_panel=SINGLE)]
 ColorFix = Annotated[
     entry.ColorFix | None, typer.Option(help="Whose colours the result takes (dloral).", rich_help_panel=SINGLE)

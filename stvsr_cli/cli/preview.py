@@ -135,7 +135,7 @@ def choices_of(job: Job, models: list[str], details: list[float]) -> "list[Choic
         return [Choice(name, replace(job, model=find_model(name).name)) for name in models]
     entry = find_model(models[0] if models else job.model)
     job = replace(job, model=entry.name)
-    if not entry.takes_detail:
+    if "detail" not in entry.dials:
         if details:
             raise foreign_option("detail", entry)
         return [Choice(entry.name, job)]

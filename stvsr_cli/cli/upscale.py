@@ -59,6 +59,7 @@ def upscale(
     model: opt.Model = opt.DEFAULT.model,
     quality: opt.Quality = None,
     detail: opt.Detail = None,
+    restore: opt.Restore = None,
     weights: opt.Weights = None,
     device: opt.Device = opt.DEFAULT.device,
     codec: opt.Codec = opt.DEFAULT.encoder.codec,
@@ -141,7 +142,7 @@ def upscale(
             start=parse_time(start, "--start"), end=parse_time(end, "--end"),
             model=model, weights=weights, device=device, precision=precision, threads=threads, seed=seed,
             window=window, overlap=overlap, batch=parse_count(batch, "--batch", {"auto": None}),
-            tile=parse_count(tile, "--tile", {"auto": None, "off": 0}), detail=detail,
+            tile=parse_count(tile, "--tile", {"auto": None, "off": 0}), detail=detail, restore=restore,
             options=ModelOptions(
                 prompt=prompt, color_fix=color_fix, posterior=posterior, base=base,
                 vae_tile_px=parse_count(vae_tile, "--vae-tile", {"auto": None, "off": 0}),

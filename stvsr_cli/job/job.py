@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.timeline import MOST_FACTOR
 from stvsr_cli.media.write.settings import EncoderConfig
-from stvsr_cli.models.entry import ModelOptions
+from stvsr_cli.models.entry import Dial, ModelOptions
 from stvsr_cli.models.fit.asked import Fit
 from stvsr_cli.runtime.watchdog import check_timeout
 
@@ -81,6 +81,8 @@ class Job:
     """Seed of models that sample."""
     detail: float | None = None
     """Strength of the detail expert in [0, 1]; None: the model's own."""
+    restore: float | None = None
+    """How strongly degradation of the input is worked against, in [0, 1]; None: as a look at the input says."""
     options: ModelOptions = field(default_factory=ModelOptions)
     """Options of single models."""
     compile: Compile = "auto"
@@ -134,8 +136,9 @@ class Job:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name.replace('_', '-')}={value} must be at least {least}.")
-        if self.detail is not None and not 0 <= self.detail <= 1:
-            raise UsageError(f"detail={self.detail} must lie in [0, 1].")
+        for name, strength in self.dials.items():
+            if not 0 <= strength <= 1:
+                raise UsageError(f"{name}={strength} must lie in [0, 1].")
         check_timeout(self.stall_timeout_s)
 
     def _check_words(self) -> None:
@@ -180,6 +183,12 @@ class Job:
         for rate in (self.target_fps, self.fps):
             if rate is not None and not 0 < rate <= MOST_RATE:
                 raise UsageError(f"fps={float(rate):g} must lie in (0, {MOST_RATE}].")
+
+    @property
+    def dials(self) -> dict[Dial, float]:
+        """The strengths that are given."""
+        given: dict[Dial, float | None] = {"detail": self.detail, "restore": self.restore}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def makes_frames(self) -> bool:

@@ -130,7 +130,12 @@ def make_plan(
         spec=replace(spec, counted=steady is not None),
         size=size,
         encoder=encoder,
-        request=Request(fps_factor=factor, detail=traits.detail if job.detail is None else job.detail, seed=job.seed),
+        request=Request(
+            fps_factor=factor,
+            detail=traits.detail if job.detail is None else job.detail,
+            restore=traits.restore(info.degradation) if job.restore is None else job.restore,
+            seed=job.seed,
+        ),  # fmt: skip
         timeline=timeline,
         start=start,
         end=end,

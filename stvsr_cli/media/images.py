@@ -87,11 +87,11 @@ class ImageSource:
             duration=len(paths), num_frames=len(paths),
         )  # fmt: skip
         if crop_bars != "off":
-            self.info = leaving_out(self.info, find_bars(self._some(), crop_bars), crop_bars)
+            self.info = leaving_out(self.info, find_bars(self.some(MOST_LOOKS), crop_bars), crop_bars)
 
-    def _some(self) -> Iterator[Picture]:
-        """Pictures from all over the sequence."""
-        for place in spread(MOST_LOOKS, len(self._paths)):
+    def some(self, most: int) -> Iterator[Picture]:
+        """Up to so many pictures from all over the sequence."""
+        for place in spread(most, len(self._paths)):
             with _Opened(self._paths[place]) as opened:
                 yield picture_of(opened.frame, self.info)
 

@@ -177,6 +177,11 @@ class Y4mSource:
             time_base=1 / described.average_rate,
         )  # fmt: skip
 
+    @property
+    def first(self) -> Picture:
+        """The first frame, which has come already."""
+        return picture_of(self._first, self.info)
+
     def frames(self, start: Fraction | None = None, end: Fraction | None = None) -> Iterator[Frame]:
         """Yield the frames shown in [start, end), in seconds; once. Raises InputError if there is none."""
         rate = self.info.average_rate

@@ -82,7 +82,7 @@ MODELS = {
             origin="the program's own package",
             by_hand="it comes with the program: install that again",
             needs=("model.safetensors",),
-            takes_detail=True,
+            dials=("detail", "restore"),
         ),
         ModelEntry(
             name="linear",
@@ -164,7 +164,7 @@ MODELS = {
             options=frozenset({"prompt", "color_fix", "posterior", "base", "vae_tile_px"}),
             half="fp16",  # as its authors run it
             large=True,
-            takes_detail=True,
+            dials=("detail",),
             detail_at_load=True,
             spatial_only=True,
         ),

@@ -42,12 +42,21 @@ class Traits:
     """Input pixels two tiles share: at least what the receptive field needs, blended by a ramp."""
     detail: float = 1.0
     """Strength of the detail expert unless the user says otherwise."""
+    restores: tuple[float, float] | None = None
+    """From what degradation of the input on the restoration expert acts, and from what on wholly, in [0, 1]; None: there is none."""
     denoiser: str = ""
     """Which of a `PartedModel`'s parts is the denoiser, whose linear layers may be quantized."""
     any_moment: bool = False
     """Whether the model heeds `Request.moments`; others make frames at even steps only."""
     wants_context: bool = False
     """Whether `Request.context` must hold the whole frames of the window while a tile is processed."""
+
+    def restore(self, degradation: float | None) -> float:
+        """The `Request.restore` that an input asks for, in tenths. degradation: in [0, 1]; None: it is not known."""
+        if self.restores is None or degradation is None:
+            return 0.0
+        least, most = self.restores
+        return round(min(max((degradation - least) / (most - least), 0.0), 1.0), 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +69,8 @@ class Request:
     """Where output frames lie in each of the T - 1 input intervals, in (0, 1), rising; None: as `fps_factor` says."""
     detail: float = 1.0
     """Strength of the detail expert in [0, 1]; 0 is faithful, 1 is full."""
+    restore: float = 0.0
+    """Strength of the restoration expert beside the detail expert, in [0, 1]; 1 is for input that was strongly degraded."""
     seed: int = 0
     """Seed of this call's own generator, for models that sample; equal seeds give equal output."""
     context: Tensor | None = None

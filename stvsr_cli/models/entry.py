@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ColorFix = Literal["adain", "wavelet", "none"]
 Posterior = Literal["mode", "sample"]
+Dial = Literal["detail", "restore"]
+"""Strengths in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,8 +112,8 @@ class ModelEntry:
     """Patterns of the files without which it does not run, alternatives parted by |; empty: no weights."""
     options: frozenset[str] = frozenset()
     """Fields of `ModelOptions` that it takes."""
-    takes_detail: bool = False
-    """Whether --detail changes its result."""
+    dials: tuple[Dial, ...] = ()
+    """Which strengths change its result."""
     detail_at_load: bool = False
     """Whether the detail strength is merged into the weights on loading."""
     half: str = "bf16"
@@ -129,4 +131,4 @@ class ModelEntry:
     @property
     def flags(self) -> list[str]:
         """The command line's flags for the options that it takes."""
-        return sorted([flag_of(option) for option in self.options] + (["--detail"] if self.takes_detail else []))
+        return sorted(flag_of(option) for option in (*self.options, *self.dials))

@@ -1,11 +1,13 @@
 """Loading a model by its entry in the table, with the options that were given."""
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stvsr_cli.errors import ModelError, UsageError
-from stvsr_cli.models.entry import Loading, ModelEntry, ModelOptions, flag_of
+from stvsr_cli.models.entry import Dial, Loading, ModelEntry, ModelOptions, flag_of
 
 if TYPE_CHECKING:
     import torch
@@ -13,19 +15,21 @@ if TYPE_CHECKING:
     from stvsr_cli.models.contract import OneStepModel
     from stvsr_cli.models.fit.asked import Fit
 
+NO_DIALS: Mapping[Dial, float] = MappingProxyType({})
+
 
 def check_options(
-    entry: ModelEntry, options: ModelOptions, detail: float | None, fit: "Fit | None" = None
+    entry: ModelEntry, options: ModelOptions, dials: Mapping[Dial, float], fit: "Fit | None" = None
 ) -> dict[str, Any]:
     """The options that were given, for the model's loader. Raises UsageError for one the model does not have."""
     given = {field.name: value for field in fields(ModelOptions) if (value := getattr(options, field.name)) is not None}
     wrong = [*fit.given] if fit is not None and not entry.large else []
     wrong += sorted(set(given) - entry.options)
-    wrong += ["detail"] if detail is not None and not entry.takes_detail else []
+    wrong += [dial for dial in dials if dial not in entry.dials]
     if wrong:
         raise foreign_option(wrong[0], entry)
-    if detail is not None and entry.detail_at_load:
-        given["detail"] = detail
+    if "detail" in dials and entry.detail_at_load:
+        given["detail"] = dials["detail"]
     return given
 
 
@@ -42,9 +46,9 @@ def foreign_option(name: str, entry: ModelEntry) -> UsageError:
 
 def takes(entry: ModelEntry, name: str) -> bool:
     """Whether a model has an option, by its field."""
-    if name == "detail":
-        return entry.takes_detail
-    return name in entry.options or (entry.large and name in ("offload", "quantize", "attention"))
+    return (
+        name in entry.options or name in entry.dials or (entry.large and name in ("offload", "quantize", "attention"))
+    )
 
 
 def load_model(
@@ -54,7 +58,7 @@ def load_model(
     dtype: "torch.dtype",
     *,
     options: ModelOptions | None = None,
-    detail: float | None = None,
+    dials: Mapping[Dial, float] = NO_DIALS,
     between: Path | None = None,
     fit: "Fit | None" = None,
 ) -> "OneStepModel":
@@ -64,7 +68,7 @@ def load_model(
     frames for a model that is spatial only; without them they are blends. Raises ModelError if weights are missing or
     do not fit, UsageError for an option the model does not have.
     """
-    given = check_options(entry, options or ModelOptions(), detail, fit)
+    given = check_options(entry, options or ModelOptions(), dials, fit)
     check_weights(entry, weights)
     asked = Loading(weights=weights, device=device, place=device, dtype=dtype, between=between, options=given)
     if not entry.large:

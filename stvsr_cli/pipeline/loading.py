@@ -24,7 +24,7 @@ def load(job: Job) -> Loaded:
     """Load the model of a job. Raises ModelError, DeviceError or UsageError."""
     begin = time.perf_counter()
     entry = find_model(job.model)
-    check_options(entry, job.options, job.detail, job.fit)
+    check_options(entry, job.options, job.dials, job.fit)
     device = pick_device(job.device)
     dtype = pick_precision(job.precision, device, entry.half)
     torch.set_num_threads(pick_threads(job.threads))
@@ -39,7 +39,7 @@ def load(job: Job) -> Loaded:
         if between is not None:
             verify(between)
     model = load_model(
-        entry, weights, device, dtype, options=job.options, detail=job.detail, between=between, fit=job.fit
+        entry, weights, device, dtype, options=job.options, dials=job.dials, between=between, fit=job.fit
     )
     computes_in = use_openvino(model, device, dtype, job.precision, wanted=job.compile == "auto")
     known = ""

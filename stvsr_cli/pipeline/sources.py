@@ -16,9 +16,11 @@ from stvsr_cli.media.pipes import Y4mSource, is_pipe, open_pipe
 from stvsr_cli.media.read.bars import with_bars
 from stvsr_cli.media.read.cadence import with_repeats
 from stvsr_cli.media.read.decode import Frame, decode
+from stvsr_cli.media.read.degradation import STRETCHES, estimated, with_degradation
 from stvsr_cli.media.read.deinterlace import with_fields
 from stvsr_cli.media.read.part import snapped
 from stvsr_cli.media.read.probe import VIDEO_SUFFIXES, VideoInfo, check_local, check_size, is_url, probe
+from stvsr_cli.models.catalogue import find_model
 from stvsr_cli.runtime import watchdog
 
 logger = logging.getLogger(__name__)
@@ -88,7 +90,8 @@ class StreamSource:
     @property
     def info(self) -> VideoInfo:
         """As its header and its first frame say."""
-        return replace(self.stream.info, smooths_repeats=self.job.repeats == "smooth")
+        degradation = estimated([iter([self.stream.first])]) if _looks_at_degradation(self.job) else None
+        return replace(self.stream.info, smooths_repeats=self.job.repeats == "smooth", degradation=degradation)
 
     def frames(self) -> Iterator[Frame]:
         """The frames of the part that is asked for, once."""
@@ -117,7 +120,9 @@ class PictureSource:
     @property
     def info(self) -> VideoInfo:
         """As the first picture is, at the job's rate."""
-        return replace(self.images.info, smooths_repeats=self.job.repeats == "smooth")
+        looks = _looks_at_degradation(self.job)
+        degradation = estimated(iter([one]) for one in self.images.some(STRETCHES)) if looks else None
+        return replace(self.images.info, smooths_repeats=self.job.repeats == "smooth", degradation=degradation)
 
     def frames(self) -> Iterator[Frame]:
         """The pictures of the part that is asked for."""
@@ -190,8 +195,13 @@ def _probed(job: Job, path: Path) -> VideoInfo:
 
 
 def looked_over(info: VideoInfo, job: Job) -> VideoInfo:
-    """A video's description with what a look at its frames says is to be done: about fields, bars and repeats."""
-    return with_repeats(with_bars(with_fields(info, job.deinterlace), job.crop_bars), job.repeats)
+    """A video's description with what a look at its frames says is to be done: about fields, bars, repeats and degradation."""
+    info = with_repeats(with_bars(with_fields(info, job.deinterlace), job.crop_bars), job.repeats)
+    return with_degradation(info) if _looks_at_degradation(job) else info
+
+
+def _looks_at_degradation(job: Job) -> bool:
+    return job.restore is None and "restore" in find_model(job.model).dials
 
 
 def check_source(job: Job) -> None:

@@ -109,7 +109,7 @@ def check(job: Job) -> None:
     """Raise what `upscale` does for an input or output that it would refuse before the model is loaded."""
     check_source(job)
     choose_sink(job).check()
-    check_options(find_model(job.model), job.options, job.detail, job.fit)
+    check_options(find_model(job.model), job.options, job.dials, job.fit)
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def _opened(
     sink = choose_sink(job)
     check_source(job)
     sink.check()
-    check_options(find_model(job.model), job.options, job.detail, job.fit)
+    check_options(find_model(job.model), job.options, job.dials, job.fit)
     with sink.reserved() if reserve else nullcontext(), open_source(job, stop) as source:
         made = sink.target
         if is_single(job.input) and is_single(made):

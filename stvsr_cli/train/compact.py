@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from stvsr_cli.errors import UsageError
 from stvsr_cli.models.compact.config import CompactConfig
-from stvsr_cli.models.compact.expert import DetailedNetwork
+from stvsr_cli.models.compact.expert import DetailedNetwork, RestoringNetwork
 from stvsr_cli.models.compact.model import write_folder
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.target import TargetedNetwork
@@ -28,14 +28,6 @@ from stvsr_cli.train.losses import (
 from stvsr_cli.train.motion import motion_losses
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, begins_with, perceptual_of, train_only
-
-
-class CriticisedNetwork(DetailedNetwork):
-    """A network with its detail expert, and the critic that the expert is trained against."""
-
-    def __init__(self, config: CompactConfig) -> None:
-        super().__init__(config)
-        self.critic = Critic()
 
 
 def autoencoder_losses(network: TargetedNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
@@ -128,6 +120,8 @@ def pixels_losses(network: DetailedNetwork, batch: Batch, perceptual: nn.Module 
 def joint_losses(network: DetailedNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
     """All that comes after the initialised video, without the detail expert (`plain_`) and with it, on three frames.
 
+    Where only the expert is trained (`trains`), the first is left out.
+
     The features of the whole window are made, of which the end of the decoder makes three frames that follow each
     other, the teacher's among them if there is one. The expert's losses move the expert alone.
     """
@@ -142,12 +136,15 @@ def joint_losses(network: DetailedNetwork, batch: Batch, perceptual: nn.Module |
         carried = whole.carried(init, video).unflatten(0, init.frames.shape[:2])
         return whole.decoder.pixels(frames, carried[:, seen].flatten(0, 1)).unflatten(0, part.high.shape[:2])
 
-    plain, output = decoded(network), network.with_expert(decoded)
-    losses = {
-        "plain_fidelity": log_error(plain - part.high),
-        "plain_temporal": _over_time(plain, part.high)["temporal"],
-        "plain_even": evenness_error(plain, part.high),
-    }
+    losses: Losses = {}
+    if network.decoder.leave.weight.requires_grad:
+        plain = decoded(network)
+        losses = {
+            "plain_fidelity": log_error(plain - part.high),
+            "plain_temporal": _over_time(plain, part.high)["temporal"],
+            "plain_even": evenness_error(plain, part.high),
+        }
+    output = network.with_expert(decoded)
     taught = output[:, batch.taught_frame - seen.start]
     return (
         losses | _detail_losses(network, output, part, taught, perceptual) | _criticised(network, output, batch, seen)
@@ -186,7 +183,8 @@ def _detail_losses(
 
 def _criticised(network: CompactNetwork, made: Tensor, batch: Batch, seen: slice) -> Losses:
     """The critic's losses, if there is one, on three frames `made`, which are the batch's `seen`, at a random place."""
-    if not isinstance(network, CriticisedNetwork):
+    critic = getattr(network, "critic", None)
+    if critic is None:
         return {}
     keyframe = batch.low[:, (seen.start + FRAMES // 2) // batch.fps_factor]  # of the middle frame, or before it
     given = functional.interpolate(keyframe, scale_factor=float(network.config.scale), mode="bilinear")
@@ -194,7 +192,7 @@ def _criticised(network: CompactNetwork, made: Tensor, batch: Batch, seen: slice
     made, both = off_grid(made.flatten(1, 2), torch.cat([real, given], 1))
     made, real = (x.unflatten(1, (FRAMES, 3)) for x in (made, both[:, : 3 * FRAMES]))
     worth = None if batch.strengths is None else batch.strengths.amax(1).clamp_min(LEAST_WORTH)
-    return critic_losses(network.critic, made, real, both[:, 3 * FRAMES :], worth)
+    return critic_losses(critic, made, real, both[:, 3 * FRAMES :], worth)
 
 
 def _fidelity(output: Tensor, target: Tensor) -> Losses:
@@ -217,7 +215,7 @@ TARGET, CRITIC = "target.", "critic."
 """What only training needs: it is not published."""
 ADDED = (
     "denoiser.motion.", "denoiser.retrieval.", "denoiser.guides.", "denoiser.temporal.", "guidance.", "decoder.backward_pass.alignment.",
-    "decoder.forward_pass.alignment.", "decoder.look.", "decoder.refine.", "decoder.head.", "expert.",
+    "decoder.forward_pass.alignment.", "decoder.look.", "decoder.refine.", "decoder.head.", "expert.", "restorer.",
     TARGET, CRITIC,
 )  # fmt: skip
 """Modules that start by changing nothing, or that only training needs: weights without them can be gone on from."""
@@ -237,17 +235,21 @@ STAGES: dict[str, Stage[Any]] = {
     "detail": Stage(begins_with("expert.", CRITIC), decoder_losses, ADDED),
     "pixels": Stage(begins_with("decoder.", "expert.", CRITIC), pixels_losses, ADDED),
     "joint": Stage(begins_with("encoder.", "denoiser.", "decoder.", "expert.", CRITIC), joint_losses, ADDED),
+    "restore": Stage(begins_with("restorer.", CRITIC), joint_losses, ADDED),
 }
-"""In the order of training; the temporal and the detail expert may take turns."""
+"""In the order of training; the temporal and the detail expert may take turns. What comes before the last leaves out what that adds."""
 
 
 def _network(config: StageConfig, settings: CompactConfig) -> CompactNetwork:
     weighed = {name for name, weight in config.losses.items() if weight}
     if config.stage in ("autoencoder", "diffusion") or "latent" in weighed:
         return TargetedNetwork(settings)
-    if config.stage in ("detail", "pixels", "joint"):
-        return (CriticisedNetwork if "adversarial" in weighed else DetailedNetwork)(settings)
-    return CompactNetwork(settings)
+    if config.stage not in ("detail", "pixels", "joint", "restore"):
+        return CompactNetwork(settings)
+    network = (RestoringNetwork if config.stage == "restore" else DetailedNetwork)(settings)
+    if "adversarial" in weighed:
+        network.critic = Critic()
+    return network
 
 
 def build(config: StageConfig, perceptual_weights: Path | None) -> tuple[CompactNetwork, Stage[Any], Perceptual | None]:

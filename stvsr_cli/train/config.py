@@ -22,6 +22,12 @@ class DataConfig:
     """Share of samples made from photos."""
     reuse_steps: int = 1500
     """Steps after which a clip is degraded anew."""
+    least_strength: float = 0.0
+    """How strongly all samples are degraded at least, see `degrade.overall`."""
+    most_strength: float = 1.0
+    """And at most."""
+    dark_share: float = 0.0
+    """Share of clips that are made as dark as a night, before they are degraded."""
     seed: int = 1
     """Seed of everything drawn for the data."""
     teacher: str = ""

@@ -85,6 +85,24 @@ def strengths(degradation: Degradation) -> np.ndarray:
     return np.clip(np.array([noise, max(coding, default=0.0), spread / 2.6], np.float32), 0, 1)
 
 
+def overall(degradation: Degradation) -> float:
+    """How strong a draw is as a whole: the mean of its strengths, from 0, none, to 1."""
+    return float(strengths(degradation).mean())
+
+
+def draw_within(rng: np.random.Generator, least: float, most: float) -> Degradation:
+    """Draw a degradation that is as a whole at least and at most so strong."""
+    while True:
+        drawn = draw(rng)
+        if least <= overall(drawn) <= most:
+            return drawn
+
+
+def darkened(frames: np.ndarray, brightness: float) -> np.ndarray:
+    """Frames, uint8, at a share of their brightness."""
+    return frames if brightness == 1 else np.rint(frames * np.float32(brightness)).astype(np.uint8)
+
+
 def _coding(codec: str, quality: int) -> float:
     """How strongly a codec takes away at a quality, from 0, what hardly shows, to 1."""
     least, span = {"libx264": (12, 24), "libvpx": (4, 36), "libvpx-vp9": (12, 33)}.get(codec, (1, 9))

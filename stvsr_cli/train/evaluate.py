@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,12 @@ from torch import nn
 
 from stvsr_cli.color.resize import to_size
 from stvsr_cli.errors import InputError
+from stvsr_cli.media.read.decode import Picture
+from stvsr_cli.media.read.degradation import estimated
+from stvsr_cli.media.read.probe import ColorTags
 from stvsr_cli.models.contract import OneStepModel, Request
+from stvsr_cli.models.entry import Dial
+from stvsr_cli.models.registry import NO_DIALS
 from stvsr_cli.models.step import run_window
 from stvsr_cli.quality.measures import measure
 from stvsr_cli.runtime.parts import replacing
@@ -61,11 +66,13 @@ def evaluate(
     *,
     device: torch.device,
     perceptual: nn.Module | None = None,
-    detail: float | None = None,
+    dials: Mapping[Dial, float] = NO_DIALS,
 ) -> Iterator[Row]:
-    """Yield a row for each clip of a folder and each track. Raises InputError if the folder has no clip that is long enough."""
+    """Yield a row for each clip of a folder and each track. Raises InputError if the folder has no clip that is long enough.
+
+    dials: strengths; those that are not given are the model's own, as the input asks for.
+    """
     found = False
-    strength = model.traits.detail if detail is None else detail
     for path in sorted(p for p in clips.iterdir() if p.suffix in VIDEO_SUFFIXES) if clips.is_dir() else ():
         frames = read_frames(path, 2 * excerpt.keyframes - 1)
         if frames is None:
@@ -75,7 +82,10 @@ def evaluate(
             whole = apply(frames[::2], track(name), SCALE, np.random.default_rng(DEGRADATION_SEED))
             low, high = middle(whole, excerpt.crop_px // SCALE, 1), middle(frames, excerpt.crop_px, SCALE)
             context = to_tensor(whole)[None].to(device) if model.traits.wants_context else None
-            request = Request(fps_factor=excerpt.fps_factor, detail=strength, context=context)
+            request = Request(
+                fps_factor=excerpt.fps_factor, detail=dials.get("detail", model.traits.detail), context=context,
+                restore=dials.get("restore", model.traits.restore(degradation_of(whole))),
+            )  # fmt: skip
             output = run_window(model, to_tensor(low)[None].to(device), request)[0]
             target = to_tensor(high[:: 2 // excerpt.fps_factor]).to(device)
             values = measure(to_size(output, *target.shape[-2:]).clamp(0, 1), target, perceptual)
@@ -84,6 +94,12 @@ def evaluate(
         raise InputError(
             f"{clips} holds no clip of {2 * excerpt.keyframes - 1} frames.", hint="Name a folder of clips."
         )
+
+
+def degradation_of(frames: np.ndarray) -> float:
+    """How strongly frames that follow each other were degraded, by a look at them; frames: [T, H, W, 3] uint8, RGB."""
+    pictures = (Picture((g, b, r), "gbrp", ColorTags(matrix=0, range=2)) for r, g, b in np.moveaxis(frames, 3, 1))
+    return estimated([pictures])
 
 
 def _not_between(values: dict[str, float]) -> dict[str, float]:

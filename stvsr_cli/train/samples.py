@@ -15,7 +15,7 @@ from stvsr_cli.errors import UsageError
 from stvsr_cli.train.ahead import made_ahead
 from stvsr_cli.train.clips import FLOW_STEP, PHOTO_FRAMES, SCALE, Clip, open_clip, save_array
 from stvsr_cli.train.config import StageConfig
-from stvsr_cli.train.degrade import Degradation, apply, draw, strengths
+from stvsr_cli.train.degrade import Degradation, apply, darkened, draw_within, strengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,8 @@ Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 BATCHES_AHEAD = 4
+DARK = (0.08, 0.4)
+"""Brightness of what is made dark, of its own."""
 LESSONS = "lessons"
 """Folder in the cache of samples that a teacher has seen."""
 
@@ -159,7 +161,9 @@ class StepDataset(Dataset[Batch]):
         )
         clip = open_clip(group[int(rng.integers(len(group)))])
         offset = zlib.crc32(clip.name.encode()) % self.config.data.reuse_steps
-        phase, low, degradation = self._low(clip, pace.stride, (step + offset) // self.config.data.reuse_steps)
+        phase, low, degradation, brightness = self._low(
+            clip, pace.stride, (step + offset) // self.config.data.reuse_steps
+        )
         first = int(rng.integers(len(low) - pace.keyframes + 1))
         side = self.config.crop_px // SCALE
         if min(low.shape[1:3]) < side:
@@ -171,6 +175,7 @@ class StepDataset(Dataset[Batch]):
         start = phase + first * pace.stride
         times = slice(start, start + (pace.keyframes - 1) * pace.stride + 1, pace.stride // pace.fps_factor)
         high = clip.frames[times, y * SCALE : (y + side) * SCALE, x * SCALE : (x + side) * SCALE]
+        high = darkened(high, brightness)
         keys = low[first : first + pace.keyframes, y : y + side, x : x + side]
         if pace.stride == FLOW_STEP and self.config.looks_at_flow:
             flow = clip.flows()[
@@ -181,8 +186,8 @@ class StepDataset(Dataset[Batch]):
         whole = reduced(low[first : first + pace.keyframes], self.config.whole_px)
         return *self._augment(keys, high, flow, whole, rng), strengths(degradation)
 
-    def _low(self, clip: Clip, stride: int, variant: int) -> tuple[int, np.ndarray, Degradation]:
-        """The degraded keyframes of a clip: (first frame taken, [K, h, w, 3] uint8, how they were degraded)."""
+    def _low(self, clip: Clip, stride: int, variant: int) -> tuple[int, np.ndarray, Degradation, float]:
+        """The degraded keyframes of a clip: first frame taken, [K, h, w, 3] uint8, how they were degraded, how dark they were made."""
         needed = (self.config.keyframes - 1) * stride + 1
         if len(clip.frames) < needed:
             raise UsageError(
@@ -191,13 +196,17 @@ class StepDataset(Dataset[Batch]):
             )
         rng = np.random.default_rng((self.config.data.seed, zlib.crc32(clip.name.encode()), stride, variant))
         phase = int(rng.integers(min(stride, len(clip.frames) - needed + 1)))
-        stem = f"{clip.name}-{self.config.data.seed}-{self.config.keyframes}-{stride}"
-        path, degradation = self.cache / f"{stem}-{variant}.npy", draw(rng)
+        data = self.config.data
+        degradation = draw_within(rng, data.least_strength, data.most_strength)
+        brightness = float(rng.uniform(*DARK)) if data.dark_share and rng.random() < data.dark_share else 1.0
+        drawn = f"{data.least_strength:g}_{data.most_strength:g}_{data.dark_share:g}"
+        stem = f"{clip.name}-{data.seed}-{drawn}-{self.config.keyframes}-{stride}"
+        path = self.cache / f"{stem}-{variant}.npy"
         if not path.exists():
-            low = apply(clip.frames[phase::stride], degradation, SCALE, rng)
+            low = apply(darkened(clip.frames[phase::stride], brightness), degradation, SCALE, rng)
             save_array(path, low)
             path.with_name(f"{stem}-{variant - 2}.npy").unlink(missing_ok=True)
-        return phase, np.load(path, mmap_mode="r"), degradation
+        return phase, np.load(path, mmap_mode="r"), degradation, brightness
 
     @staticmethod
     def _place(frame: np.ndarray, side: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -157,7 +157,7 @@ def tiny_compact():
     torch.manual_seed(0)
     network = CompactNetwork(CompactConfig(width=16, middle_width=16, coarse_width=16, output_width=16, output_blocks=1,
                                            uses_alignment=False)).eval()  # fmt: skip
-    return CompactModel(network.requires_grad_(False), None, CPU, torch.float32)
+    return CompactModel(network.requires_grad_(False), (), CPU, torch.float32)
 
 
 @pytest.mark.parametrize("changes", [{}, {"tile": 64}, {"batch": 2}, {"fps_factor": 4}, {"scale": 3}])

@@ -31,6 +31,7 @@ LOSSES = {
     "decoder": "{ pixel = 1.0, temporal = 0.5 }",
     "pixels": "{ plain_fidelity = 1.0, plain_even = 0.1, pixel = 1.0, even = 0.1, adversarial = 0.1, critic = 1.0 }",
     "joint": "{ plain_fidelity = 1.0, pixel = 1.0, even = 0.1, adversarial = 0.1, critic = 1.0 }",
+    "restore": "{ pixel = 1.0, even = 0.1, adversarial = 0.1, critic = 1.0 }",
 }
 PARTS = {
     "autoencoder": {"target"}, "flow": {"flow", "aggregation"}, "diffusion": {"denoiser", "guidance"},
@@ -38,6 +39,7 @@ PARTS = {
     "detail": {"expert", "critic"}, "decoder": {"decoder"},
     "pixels": {"decoder", "expert", "critic"},
     "joint": {"encoder", "denoiser", "decoder", "expert", "critic"},
+    "restore": {"restorer", "critic"},
 }  # fmt: skip
 
 

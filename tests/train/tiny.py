@@ -16,7 +16,7 @@ COMPACT = {
 """Settings of a small compact network, for a recipe's [network]."""
 STAGES = {
     "compact": (
-        "autoencoder", "flow", "diffusion", "one_step", "decoder", "temporal", "detail", "pixels", "joint",
+        "autoencoder", "flow", "diffusion", "one_step", "decoder", "temporal", "detail", "pixels", "joint", "restore",
     ),
     "osdenhancer": ("one_step", "tc", "te", "decoder"),
     "dloral": ("flow", "base", "consistency", "detail"),
@@ -25,7 +25,7 @@ STAGES = {
 LOSSES = {
     "autoencoder": "pixel", "flow": "flow", "diffusion": "velocity", "one_step": "between", "decoder": "pixel",
     "temporal": "temporal", "detail": "pixel", "pixels": "plain_fidelity", "tc": "latent", "te": "pixel", "base": "latent",
-    "joint": "plain_fidelity", "consistency": "pixel", "vae": "pixel", "latent": "latent",
+    "joint": "plain_fidelity", "restore": "pixel", "consistency": "pixel", "vae": "pixel", "latent": "latent",
 }  # fmt: skip
 
 

@@ -158,7 +158,7 @@ def test_options_reach_only_models_that_have_them(name):
     for option, value in values.items():
         options = ModelOptions(**{option: value})
         if option in entry.options:
-            assert check_options(entry, options, None) == {option: value}
+            assert check_options(entry, options, {}) == {option: value}
         else:
             with pytest.raises(UsageError, match=flag_of(option)):
-                check_options(entry, options, None)
+                check_options(entry, options, {})

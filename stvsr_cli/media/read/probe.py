@@ -119,6 +119,8 @@ class VideoInfo:
     """Whether what is made of the video has bars again."""
     smooths_repeats: bool = False
     """Whether frames that repeat the one before are to be made anew."""
+    degradation: float | None = None
+    """How strongly it was degraded by noise, coding and blur, in [0, 1]; None: it was not looked at."""
     has_alpha: bool = False
     """Whether transparency lies beside the pictures of VP8 or VP9."""
     clock: Clock = STEADY

@@ -1,6 +1,7 @@
-"""The detail expert: low-rank adapters on the denoiser and the decoder, whose strength the user sets.
+"""The experts for detail and for restoration: low-rank adapters on the denoiser and the decoder, each with its strength.
 
-After the D-LoRA of DLoRAL (arXiv 2506.15591) and LoRA (arXiv 2106.09685): W + s B A. Merged before inference, so that
+The one for detail works on any input; what input that was strongly degraded asks for beyond it, the one for restoration
+adds. After the D-LoRA of DLoRAL (arXiv 2506.15591) and LoRA (arXiv 2106.09685): W + s B A, here W + s (B A + r D C). Merged before inference, so that
 it costs nothing there.
 """
 
@@ -37,7 +38,7 @@ def adapted_names(network: CompactNetwork) -> list[str]:
     ]
 
 
-class DetailExpert(nn.Module):
+class Expert(nn.Module):
     """Low-rank changes to the weights of a compact network; they start at zero."""
 
     def __init__(self, network: CompactNetwork, rank: int) -> None:
@@ -51,12 +52,13 @@ class DetailExpert(nn.Module):
             self.down.append(nn.Parameter(torch.randn(rank, inputs) / math.sqrt(inputs)))
             self.up.append(nn.Parameter(torch.zeros(outputs, rank)))
 
-    def merged(self, weights: Mapping[str, Tensor], strength: float = 1.0) -> dict[str, Tensor]:
-        """The adapted weights by name, at a strength in [0, 1]. weights: the plain ones by name."""
-        return {
-            name: weights[name] + strength * (up @ down).view_as(weights[name])
-            for name, down, up in zip(self.names, self.down, self.up, strict=True)
-        }
+    def changes(self) -> dict[str, Tensor]:
+        """What is added to the adapted weights at full strength, by name, each [outputs, inputs * rows * columns]."""
+        return {name: up @ down for name, down, up in zip(self.names, self.down, self.up, strict=True)}
+
+    def merged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The adapted weights by name, at full strength. weights: the plain ones by name."""
+        return {name: weights[name] + change.view_as(weights[name]) for name, change in self.changes().items()}
 
 
 class DetailedNetwork(CompactNetwork):
@@ -64,7 +66,7 @@ class DetailedNetwork(CompactNetwork):
 
     def __init__(self, config: CompactConfig) -> None:
         super().__init__(config)
-        self.expert = DetailExpert(self, config.detail_rank)
+        self.expert = Expert(self, config.detail_rank)
 
     def forward(
         self, frames: Tensor, fps_factor: int, video: Tensor | None = None, *, plain: bool = False
@@ -77,9 +79,26 @@ class DetailedNetwork(CompactNetwork):
     def with_expert(self, work: Callable[["DetailedNetwork"], Result]) -> Result:
         """Return what `work` makes of this network with the expert merged; of the weights, only the expert's get a gradient."""
         plain = {n: w.detach() for n, w in self.named_parameters() if not n.startswith("expert.")}
-        merged = {f"network.{name}": weight for name, weight in (plain | self.expert.merged(plain)).items()}
+        merged = {f"network.{name}": weight for name, weight in (plain | self.adapted(plain)).items()}
         result: Result = functional_call(_At(self), merged, (work,))
         return result
+
+    def adapted(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights that the experts change, as they do at full strength, by name; plain: all without them."""
+        return self.expert.merged(plain)
+
+
+class RestoringNetwork(DetailedNetwork):
+    """A compact network that runs with both experts at full strength; what the restoration stage trains."""
+
+    def __init__(self, config: CompactConfig) -> None:
+        super().__init__(config)
+        self.restorer = Expert(self, config.detail_rank)
+
+    def adapted(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `DetailedNetwork.adapted`."""
+        detailed = {name: weight.detach() for name, weight in super().adapted(plain).items()}
+        return self.restorer.merged(detailed)
 
 
 class _At(nn.Module):

@@ -1,7 +1,7 @@
 """The compact network behind the five verbs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from stvsr_cli.errors import ModelError
 from stvsr_cli.models.compact.codec import CARD_PIXELS_AT_ONCE
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import Conditions
-from stvsr_cli.models.compact.expert import DetailExpert
+from stvsr_cli.models.compact.expert import Expert
 from stvsr_cli.models.compact.network import CompactNetwork, Initialised, Latent
 from stvsr_cli.models.compact.openvino_pixels import OpenVinoPixels, calibrated, patterns
 from stvsr_cli.models.contract import Request, Traits
@@ -22,8 +22,10 @@ from stvsr_cli.models.layers.held import hold_weights
 from stvsr_cli.models.layers.insertion import keyframe_places
 from stvsr_cli.models.layers.settings import refuse_unknown
 
-EXPERT = "expert."
-"""Prefix of the detail expert's tensors; weights may come without it."""
+EXPERT, RESTORER = "expert.", "restorer."
+"""Prefixes of the tensors of the detail expert and of the restoration expert; weights may come without them."""
+RESTORES = (0.15, 0.45)
+"""From what degradation of the input on the restoration expert acts, and from what on wholly."""
 SINCE = ("decoder.head.",)
 """Parts that weights made before them lack; without weights of their own they change nothing."""
 WEIGHTS_FILE = "model.safetensors"
@@ -43,8 +45,13 @@ class CompactModel:
     """Space-time super-resolution by the compact network; see `contract.OneStepModel`."""
 
     def __init__(
-        self, network: CompactNetwork, expert: DetailExpert | None, device: torch.device, dtype: torch.dtype
+        self,
+        network: CompactNetwork,
+        experts: Sequence[Expert],
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
+        """experts: none, that for detail, or that and the one for restoration."""
         config = network.config
         self.traits = Traits(
             name="compact",
@@ -59,30 +66,34 @@ class CompactModel:
             tile_px=0,
             tile_overlap_px=32,
             detail=config.detail,
+            restores=RESTORES if len(experts) > 1 else None,
             any_moment=True,
             wants_context=config.uses_guidance,
         )
         self.network = network
-        self._expert = expert
-        self._plain = {} if expert is None else {n: network.get_parameter(n).clone() for n in expert.names}
-        self._strength = 0.0
+        self._changes = [expert.changes() for expert in experts]
+        self._plain = {n: network.get_parameter(n).clone() for changes in self._changes[:1] for n in changes}
+        self._strengths = (0.0, 0.0)
         self._pixels: OpenVinoPixels | None = None
         hold_weights(network, dtype)
         self.device, self.dtype = device, dtype
 
-    def _set_detail(self, strength: float) -> None:
-        """Merge the detail expert at a strength, if it is not merged so already."""
-        if self._expert is None or strength == self._strength:
+    def _set_experts(self, detail: float, restore: float) -> None:
+        """Merge the experts at their strengths, if they are not merged so already."""
+        if (detail, restore) == self._strengths:
             return
-        for name, weight in self._expert.merged(self._plain, strength).items():
-            self.network.get_parameter(name).data.copy_(weight)
-        self._strength = strength
+        for name, weight in self._plain.items():
+            merged = weight.clone()
+            for share, changes in zip((detail, detail * restore), self._changes, strict=False):
+                merged += share * changes[name].view_as(weight)
+            self.network.get_parameter(name).data.copy_(merged)
+        self._strengths = (detail, restore)
         if self._pixels is not None:
             self._pixels = self._on_openvino(self._pixels.precision)
 
     def use_openvino(self, precision: str) -> None:
         """See `contract.OpenVinoModel`: from now on the pixels are made there."""
-        self._set_detail(self.network.config.detail)
+        self._set_experts(self.network.config.detail, 0.0)
         self._pixels = self._on_openvino(precision)
 
     def _on_openvino(self, precision: str) -> OpenVinoPixels:
@@ -109,7 +120,7 @@ class CompactModel:
 
     def initialise(self, frames: Tensor, request: Request) -> Initialised:
         """Insert intermediate frames by flow and fusion; frames: [B, T, 3, h, w] in [0, 1]."""
-        self._set_detail(request.detail)
+        self._set_experts(request.detail, request.restore)
         with self._autocast():
             frames = frames.to(self.device, torch.float32)
             return self.network.initialise(frames, request.fps_factor, request.moments)
@@ -177,20 +188,25 @@ def load(weights: Path, device: torch.device, dtype: torch.dtype) -> CompactMode
     folder = weights if weights.is_dir() else weights.parent
     network = CompactNetwork(read_config(folder / CONFIG_FILE))
     tensors = read_tensors(weights / WEIGHTS_FILE if weights.is_dir() else weights)
-    own = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith(EXPERT)}
-    added = {name.removeprefix(EXPERT): tensor.float() for name, tensor in tensors.items() if name.startswith(EXPERT)}
+    own = {name: tensor.float() for name, tensor in tensors.items() if not name.startswith((EXPERT, RESTORER))}
     new = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(SINCE)}
     load_strict(network, new | own, what="the compact model")
     network.eval().requires_grad_(False)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    expert = None
-    if added:
-        expert = DetailExpert(network, network.config.detail_rank).to(device)
+    return CompactModel(network, list(_experts(network, tensors, device)), device, dtype)
+
+
+def _experts(network: CompactNetwork, tensors: Mapping[str, Tensor], device: torch.device) -> Iterator[Expert]:
+    """The experts that weights come with. Raises ModelError if one does not fit."""
+    for prefix, what in ((EXPERT, "detail"), (RESTORER, "restoration")):
+        given = {name.removeprefix(prefix): t.float() for name, t in tensors.items() if name.startswith(prefix)}
+        if not given:
+            return
+        expert = Expert(network, network.config.detail_rank).to(device)
         places = [str(place) for place, name in enumerate(expert.names) if name.startswith(SINCE)]
         new = {name: tensor for name, tensor in expert.state_dict().items() if name.rpartition(".")[2] in places}
-        load_strict(expert, new | added, what="the compact model's detail expert", device=device)
-        expert.requires_grad_(False)
-    return CompactModel(network, expert, device, dtype)
+        load_strict(expert, new | given, what=f"the compact model's {what} expert", device=device)
+        yield expert.requires_grad_(False)
 
 
 def write_folder(config: CompactConfig, tensors: Mapping[str, Tensor], folder: Path) -> None:

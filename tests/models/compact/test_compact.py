@@ -1,6 +1,7 @@
 """The compact network: its parts, and what must hold whatever its weights are."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,13 +12,16 @@ from stvsr_cli.errors import ModelError
 from stvsr_cli.models.compact.blocks import SLOPE, temporal_shift
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import alpha_bar, clean_from_velocity
-from stvsr_cli.models.compact.expert import DetailedNetwork, adapted_names
+from stvsr_cli.models.compact.expert import DetailedNetwork, RestoringNetwork, adapted_names
+from stvsr_cli.models.compact.model import load, write_folder
 from stvsr_cli.models.compact.motion import neighbour_motion
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.pixels import ROWS_AT_ONCE, PixelHead, enlarged_bilinearly, local_mean
+from stvsr_cli.models.contract import Request
 from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between
 from stvsr_cli.models.layers.flow import correlation
 from stvsr_cli.models.layers.insertion import even_moments, interleave, keyframe_places, rounds, weave
+from stvsr_cli.models.step import run_window
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +191,7 @@ def test_the_last_convolutions_start_as_the_shuffle_alone_and_see_across_input_p
     assert seen.nonzero().flatten().tolist() == list(range(14, 22))  # two pixels beyond the one that changed
 
 
-def test_the_detail_expert_starts_without_effect_and_has_a_dial() -> None:
+def test_the_detail_expert_starts_without_effect() -> None:
     torch.manual_seed(0)
     network = DetailedNetwork(CompactConfig())
     frames = torch.rand(1, 2, 3, 32, 32)
@@ -198,11 +202,50 @@ def test_the_detail_expert_starts_without_effect_and_has_a_dial() -> None:
         for up in network.expert.up:
             nn.init.normal_(up, std=0.02)
         assert not torch.allclose(network(frames, 2)[0], plain, atol=1e-3)
-        weights = dict(network.named_parameters())
-        name = network.expert.names[0]
-        none, half, full = (network.expert.merged(weights, s)[name] for s in (0.0, 0.5, 1.0))
-    assert torch.equal(none, weights[name])
-    assert torch.allclose(half, (none + full) / 2, atol=1e-6)
+
+
+def grown(network: nn.Module) -> nn.Module:
+    for name, parameter in network.named_parameters():
+        if ".up." in name:
+            nn.init.normal_(parameter, std=0.02)
+    return network
+
+
+def test_the_strengths_of_both_experts_are_dials(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = grown(RestoringNetwork(CompactConfig()))
+    write_folder(network.config, network.state_dict(), tmp_path)
+    model = load(tmp_path, torch.device("cpu"), torch.float32)
+    assert model.traits.restore(0.0) == 0 and model.traits.restore(1.0) == 1 and model.traits.restore(None) == 0
+    name, frames = network.expert.names[0], torch.rand(1, 2, 3, 32, 32)
+
+    def at(detail: float, restore: float) -> torch.Tensor:
+        run_window(model, frames, Request(detail=detail, restore=restore))
+        return model.network.get_parameter(name).clone()
+
+    plain, detailed, whole = at(0, 0), at(1, 0), at(1, 1)
+    assert torch.allclose(plain, network.get_parameter(name), atol=1e-3)
+    assert not torch.allclose(plain, detailed, atol=1e-2) and not torch.allclose(detailed, whole, atol=1e-2)
+    assert torch.equal(at(0, 1), plain) and torch.equal(at(1, 0), detailed)
+    assert torch.allclose(at(0.5, 0), (plain + detailed) / 2, atol=1e-6)
+    assert torch.allclose(at(1, 0.5), (detailed + whole) / 2, atol=1e-6)
+    weights = dict(network.named_parameters())
+    assert torch.allclose(whole, network.adapted(weights)[name], atol=1e-3)  # which is what the stage trains
+
+
+def test_weights_without_the_restoration_expert_have_no_such_dial(tmp_path: Path) -> None:
+    network = grown(DetailedNetwork(CompactConfig()))
+    write_folder(network.config, network.state_dict(), tmp_path)
+    model = load(tmp_path, torch.device("cpu"), torch.float32)
+    assert model.traits.restores is None and model.traits.restore(1.0) == 0
+
+
+def test_only_the_restoration_expert_learns_in_its_stage() -> None:
+    network = grown(RestoringNetwork(CompactConfig()))
+    output, _ = network(torch.rand(1, 2, 3, 32, 32), 2)
+    output.square().mean().backward()
+    assert network.restorer.up[-1].grad is not None
+    assert all(p.grad is None for n, p in network.named_parameters() if not n.startswith("restorer."))
 
 
 def test_only_the_expert_learns_in_its_stage() -> None:

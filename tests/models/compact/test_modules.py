@@ -84,7 +84,7 @@ def test_guided_attention_reads_each_videos_own_tokens() -> None:
 
 def test_tiles_see_the_tokens_of_the_whole_frame() -> None:
     torch.manual_seed(0)
-    model = CompactModel(awake(CompactNetwork(WHOLE)).eval(), None, torch.device("cpu"), torch.float32)
+    model = CompactModel(awake(CompactNetwork(WHOLE)).eval(), (), torch.device("cpu"), torch.float32)
     seen: list[torch.Tensor] = []
     inner = model.network.guidance
     assert inner is not None

@@ -50,9 +50,9 @@ def made(model):
 
 @pytest.mark.parametrize("changes", [{}, {"uses_alignment": False, "uses_guidance": False, "uses_retrieval": False}])
 def test_no_bit_changes_and_hardly_anything_is_cast(monkeypatch, changes):
-    held, few = made(CompactModel(network(**changes), None, CPU, torch.bfloat16))
+    held, few = made(CompactModel(network(**changes), (), CPU, torch.bfloat16))
     monkeypatch.setattr("stvsr_cli.models.compact.model.hold_weights", lambda *_: 0)
-    plain, many = made(CompactModel(network(**changes), None, CPU, torch.bfloat16))
+    plain, many = made(CompactModel(network(**changes), (), CPU, torch.bfloat16))
     assert torch.equal(held, plain)
     assert few <= 6 < 60 < many, (few, many)  # those that are modulated first are cast as before
 
