@@ -38,6 +38,8 @@ STEP = 1 / 510
 SMALLEST = 1e-7
 LEAST_PX = 64
 """Shortest side that tells anything."""
+MOST_PX = (432, 768)
+"""Rows and columns of the middle, which is looked at in larger pictures."""
 GREEN_BLUE_RED = (0.587, 0.114, 0.299)
 SLOPE = 0.1
 
@@ -59,7 +61,7 @@ def estimated(stretches: Iterable[Iterable[Picture]]) -> float:
     """
     told = []
     for stretch in stretches:
-        values = [luma(picture) for picture in stretch]
+        values = [_middle(luma(picture)) for picture in stretch]
         shapes = {value.shape for value in values}
         if len(shapes) == 1 and min(next(iter(shapes))) >= LEAST_PX and np.ptp(values[0]) > STEP:
             told.append(_told(statistics(np.stack(values))))
@@ -77,6 +79,12 @@ def luma(picture: Picture) -> np.ndarray:
     black, white = (0, 255) if picture.color.is_full_range else (16, 235)
     finer = 2 ** (picture.bit_depth - 8)
     return (np.asarray(plane, np.float32) / finer - black) / (white - black)
+
+
+def _middle(plane: np.ndarray) -> np.ndarray:
+    """What is looked at of a plane, [H, W]."""
+    y, x = (max(side - most, 0) // 2 for side, most in zip(plane.shape, MOST_PX, strict=True))
+    return plane[y : y + MOST_PX[0], x : x + MOST_PX[1]]
 
 
 def statistics(frames: np.ndarray) -> np.ndarray:
