@@ -1,9 +1,8 @@
 """Whether a video moves unevenly throughout, by a look at stretches of it: then its repeats are worth being made anew."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
-from itertools import islice
 
 import av
 import av.error
@@ -11,7 +10,6 @@ import numpy as np
 
 from stvsr_cli.errors import InputError
 from stvsr_cli.media.read.decode import Frame, Picture
-from stvsr_cli.media.read.picture import picture_of
 from stvsr_cli.media.read.probe import VideoInfo, open_input
 from stvsr_cli.media.read.repeats import Change, groups
 from stvsr_cli.media.read.sampler import Sampler
@@ -43,7 +41,7 @@ def with_repeats(info: VideoInfo, mode: str = "auto") -> VideoInfo:
         return replace(info, smooths_repeats=mode == "smooth")
     try:
         with open_input(info.path, remote=info.remote) as container:
-            return replace(info, smooths_repeats=is_uneven(_stretches(info, container)))
+            return replace(info, smooths_repeats=is_uneven(Sampler(info, container).stretches(STRETCHES, LENGTH)))
     except (av.error.FFmpegError, OSError, InputError) as error:
         logger.debug("%s: repeats are looked for no further: %s", info.path, error)
         return info
@@ -77,13 +75,3 @@ def _is_uneven(pictures: Iterable[Picture]) -> bool | None:
     if num_moving < FEWEST:
         return None
     return num_repeats >= OFTEN * num_moving and float(np.median(shares)) >= WIDE
-
-
-def _stretches(info: VideoInfo, container: "av.container.InputContainer") -> Iterator[Iterator[Picture]]:
-    """Frames that follow each other, from some places of a video; of a short one the first ones."""
-    sampler, places = Sampler(info, container), [(2 * i + 1) / (2 * STRETCHES) for i in range(STRETCHES)]
-    if (info.num_frames or 0) <= STRETCHES * LENGTH or not info.duration:
-        places = [0.0]
-    for place in places:
-        frames = sampler.frames_from(info.start_pts + round(place * (info.duration or 0)))
-        yield (picture_of(frame, info) for frame in islice(frames, LENGTH))

@@ -6,18 +6,17 @@ that it looks alike from beginning to end. Small statistics of brightness, and a
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
-from itertools import islice
 
 import av
 import av.error
 import numpy as np
 
 from stvsr_cli.errors import InputError
-from stvsr_cli.media.read.picture import Picture, picture_of
+from stvsr_cli.media.read.picture import Picture
 from stvsr_cli.media.read.probe import VideoInfo, open_input
 from stvsr_cli.media.read.sampler import Sampler
 
@@ -48,7 +47,7 @@ def with_degradation(info: VideoInfo) -> VideoInfo:
     """Return the description with how strongly the video was degraded; as it is, where frames cannot be looked at."""
     try:
         with open_input(info.path, remote=info.remote) as container:
-            return replace(info, degradation=estimated(_stretches(info, container)))
+            return replace(info, degradation=estimated(Sampler(info, container).stretches(STRETCHES, LENGTH)))
     except (av.error.FFmpegError, OSError, InputError) as error:
         logger.debug("%s: its degradation is not known: %s", info.path, error)
         return info
@@ -154,13 +153,3 @@ def _told(found: np.ndarray) -> float:
 def _fitted() -> dict[str, np.ndarray]:
     with files(__package__).joinpath("degradation.npz").open("rb") as file, np.load(file) as stored:
         return dict(stored)
-
-
-def _stretches(info: VideoInfo, container: "av.container.InputContainer") -> Iterator[Iterator[Picture]]:
-    """Frames that follow each other, from places all over a video; of a short one the first ones."""
-    sampler, places = Sampler(info, container), [(2 * i + 1) / (2 * STRETCHES) for i in range(STRETCHES)]
-    if (info.num_frames or 0) <= STRETCHES * LENGTH or not info.duration:
-        places = [0.0]
-    for place in places:
-        frames = sampler.frames_from(info.start_pts + round(place * (info.duration or 0)))
-        yield (picture_of(frame, info) for frame in islice(frames, LENGTH))

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import cast
 
 import av
@@ -38,6 +39,15 @@ class Sampler:
         for packet in self._container.demux(self._stream):
             with suppress(av.error.InvalidDataError):
                 yield from (frame for frame in self._context.decode(packet) if not frame.is_corrupt)
+
+    def stretches(self, number: int, length: int) -> Iterator[Iterator[Picture]]:
+        """Yield frames that follow each other, from places all over the video; of a short one the first ones."""
+        info, places = self._info, [(2 * i + 1) / (2 * number) for i in range(number)]
+        if (info.num_frames or 0) <= number * length or not info.duration:
+            places = [0.0]
+        for place in places:
+            frames = self.frames_from(info.start_pts + round(place * (info.duration or 0)))
+            yield (picture_of(frame, info) for frame in islice(frames, length))
 
     def here_and_there(self, most: int, count: int, duration: int) -> Generator[Picture, None, bool]:
         """Yield up to `most` of `count` frames from all over the video; returns whether enough could be come to."""
