@@ -54,7 +54,7 @@ def evaluate(
         import torch
 
         from stvsr_cli.models.catalogue import find_model
-        from stvsr_cli.models.entry import Dial
+        from stvsr_cli.models.entry import given_dials
         from stvsr_cli.models.fit.device import pick_device
         from stvsr_cli.models.registry import load_model, load_with
         from stvsr_cli.quality.features import Perceptual
@@ -66,8 +66,7 @@ def evaluate(
         if out is not None and out.exists():
             raise UsageError(f"{out} exists.", hint="Name another file, or remove it.")
         entry, place = find_model(model), pick_device(device)
-        given: dict[Dial, float | None] = {"detail": detail, "restore": restore}
-        dials = {name: strength for name, strength in given.items() if strength is not None}
+        dials = given_dials(detail, restore)
         found = weights if weights is not None or not entry.has_weights else find_weights(model)
         if setting:
             loaded = load_with(entry, found, place, types[precision], _settings(setting))

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.timeline import MOST_FACTOR
 from stvsr_cli.media.write.settings import EncoderConfig
-from stvsr_cli.models.entry import Dial, ModelOptions
+from stvsr_cli.models.entry import Dial, ModelOptions, given_dials
 from stvsr_cli.models.fit.asked import Fit
 from stvsr_cli.runtime.watchdog import check_timeout
 
@@ -187,8 +187,7 @@ class Job:
     @property
     def dials(self) -> dict[Dial, float]:
         """The strengths that are given."""
-        given: dict[Dial, float | None] = {"detail": self.detail, "restore": self.restore}
-        return {name: value for name, value in given.items() if value is not None}
+        return given_dials(self.detail, self.restore)
 
     @property
     def makes_frames(self) -> bool:

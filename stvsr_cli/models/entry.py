@@ -19,6 +19,12 @@ Dial = Literal["detail", "restore"]
 """Strengths in [0, 1]."""
 
 
+def given_dials(detail: float | None, restore: float | None) -> dict[Dial, float]:
+    """The strengths that are given."""
+    dials: dict[Dial, float | None] = {"detail": detail, "restore": restore}
+    return {name: strength for name, strength in dials.items() if strength is not None}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelOptions:
     """Options that only some models have; None leaves a model's own default."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from stvsr_cli.media.images import ImageSource, is_image, is_pattern, list_image
 from stvsr_cli.media.pipes import Y4mSource, is_pipe, open_pipe
 from stvsr_cli.media.read.bars import with_bars
 from stvsr_cli.media.read.cadence import with_repeats
-from stvsr_cli.media.read.decode import Frame, decode
+from stvsr_cli.media.read.decode import Frame, Picture, decode
 from stvsr_cli.media.read.degradation import STRETCHES, estimated, with_degradation
 from stvsr_cli.media.read.deinterlace import with_fields
 from stvsr_cli.media.read.part import snapped
@@ -84,14 +84,10 @@ class StreamSource:
     """YUV4MPEG2 as it streams through a pipe."""
 
     stream: Y4mSource
+    info: VideoInfo
+    """As its header and its first frame say."""
     job: Job
     identity: dict[str, str] | None = None
-
-    @property
-    def info(self) -> VideoInfo:
-        """As its header and its first frame say."""
-        degradation = estimated([iter([self.stream.first])]) if _looks_at_degradation(self.job) else None
-        return replace(self.stream.info, smooths_repeats=self.job.repeats == "smooth", degradation=degradation)
 
     def frames(self) -> Iterator[Frame]:
         """The frames of the part that is asked for, once."""
@@ -112,17 +108,12 @@ class PictureSource:
 
     paths: Sequence[Path]
     images: ImageSource
+    info: VideoInfo
+    """As the first picture is, at the job's rate."""
     job: Job
     identity: dict[str, str] | None
     """What the files are known by."""
     was_cut: bool = False
-
-    @property
-    def info(self) -> VideoInfo:
-        """As the first picture is, at the job's rate."""
-        looks = _looks_at_degradation(self.job)
-        degradation = estimated(iter([one]) for one in self.images.some(STRETCHES)) if looks else None
-        return replace(self.images.info, smooths_repeats=self.job.repeats == "smooth", degradation=degradation)
 
     def frames(self) -> Iterator[Frame]:
         """The pictures of the part that is asked for."""
@@ -156,7 +147,8 @@ def open_source(job: Job, stop: threading.Event | None = None) -> Iterator[Sourc
     if reads_pictures(job.input):
         paths = list_images(job.input) if not is_single(job.input) else [job.input]
         images = ImageSource(paths, job.input, job.fps, job.crop_bars)
-        yield PictureSource(paths, images, job, files_identity(paths))
+        info = _described(images.info, job, images.some(STRETCHES))
+        yield PictureSource(paths, images, info, job, files_identity(paths))
         return
     if job.fps is not None:
         raise UsageError("--input-fps is for pictures; a video says its own rate.", hint="Leave it out.")
@@ -168,7 +160,7 @@ def open_source(job: Job, stop: threading.Event | None = None) -> Iterator[Sourc
         if isinstance(opened, Y4mSource):
             check_size(opened.info.path, opened.info.width, opened.info.height, job.max_pixels)
             _check_stream(job)
-            yield StreamSource(opened, job)
+            yield StreamSource(opened, _described(opened.info, job, [opened.first]), job)
             return
         try:
             info = _probed(job, opened)
@@ -198,6 +190,12 @@ def looked_over(info: VideoInfo, job: Job) -> VideoInfo:
     """A video's description with what a look at its frames says is to be done: about fields, bars, repeats and degradation."""
     info = with_repeats(with_bars(with_fields(info, job.deinterlace), job.crop_bars), job.repeats)
     return with_degradation(info) if _looks_at_degradation(job) else info
+
+
+def _described(info: VideoInfo, job: Job, pictures: Iterable[Picture]) -> VideoInfo:
+    """What is no video's file, with what the job says of repeats, and some of its pictures of degradation."""
+    degradation = estimated([picture] for picture in pictures) if _looks_at_degradation(job) else None
+    return replace(info, smooths_repeats=job.repeats == "smooth", degradation=degradation)
 
 
 def _looks_at_degradation(job: Job) -> bool:

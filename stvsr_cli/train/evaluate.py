@@ -82,9 +82,10 @@ def evaluate(
             whole = apply(frames[::2], track(name), SCALE, np.random.default_rng(DEGRADATION_SEED))
             low, high = middle(whole, excerpt.crop_px // SCALE, 1), middle(frames, excerpt.crop_px, SCALE)
             context = to_tensor(whole)[None].to(device) if model.traits.wants_context else None
+            restore = dials.get("restore")
             request = Request(
                 fps_factor=excerpt.fps_factor, detail=dials.get("detail", model.traits.detail), context=context,
-                restore=dials.get("restore", model.traits.restore(degradation_of(whole))),
+                restore=model.traits.restore(degradation_of(whole)) if restore is None else restore,
             )  # fmt: skip
             output = run_window(model, to_tensor(low)[None].to(device), request)[0]
             target = to_tensor(high[:: 2 // excerpt.fps_factor]).to(device)

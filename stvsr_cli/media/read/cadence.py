@@ -1,21 +1,15 @@
 """Whether a video moves unevenly throughout, by a look at stretches of it: then its repeats are worth being made anew."""
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
-import av
-import av.error
 import numpy as np
 
-from stvsr_cli.errors import InputError
 from stvsr_cli.media.read.decode import Frame, Picture
-from stvsr_cli.media.read.probe import VideoInfo, open_input
+from stvsr_cli.media.read.probe import VideoInfo
 from stvsr_cli.media.read.repeats import Change, groups
-from stvsr_cli.media.read.sampler import Sampler
+from stvsr_cli.media.read.sampler import looked_at
 from stvsr_cli.media.read.shots import mark_cuts
-
-logger = logging.getLogger(__name__)
 
 MODES = ("auto", "keep", "smooth")
 STRETCHES, LENGTH = 3, 32
@@ -39,12 +33,8 @@ def with_repeats(info: VideoInfo, mode: str = "auto") -> VideoInfo:
         raise ValueError(f"{mode = } must be one of {', '.join(MODES)}")
     if mode != "auto":
         return replace(info, smooths_repeats=mode == "smooth")
-    try:
-        with open_input(info.path, remote=info.remote) as container:
-            return replace(info, smooths_repeats=is_uneven(Sampler(info, container).stretches(STRETCHES, LENGTH)))
-    except (av.error.FFmpegError, OSError, InputError) as error:
-        logger.debug("%s: repeats are looked for no further: %s", info.path, error)
-        return info
+    uneven = looked_at(info, lambda sampler: is_uneven(sampler.stretches(STRETCHES, LENGTH)), info.smooths_repeats)
+    return replace(info, smooths_repeats=uneven)
 
 
 def is_uneven(stretches: Iterable[Iterable[Picture]]) -> bool:

@@ -5,22 +5,16 @@ that it looks alike from beginning to end. Small statistics of brightness, and a
 `stvsr_cli.train.degradation` fits.
 """
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
 
-import av
-import av.error
 import numpy as np
 
-from stvsr_cli.errors import InputError
 from stvsr_cli.media.read.picture import Picture
-from stvsr_cli.media.read.probe import VideoInfo, open_input
-from stvsr_cli.media.read.sampler import Sampler
-
-logger = logging.getLogger(__name__)
+from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.media.read.sampler import looked_at
 
 STRETCHES, LENGTH = 6, 4
 """Places that are looked at, and frames there, which follow each other."""
@@ -45,12 +39,8 @@ SLOPE = 0.1
 
 def with_degradation(info: VideoInfo) -> VideoInfo:
     """Return the description with how strongly the video was degraded; as it is, where frames cannot be looked at."""
-    try:
-        with open_input(info.path, remote=info.remote) as container:
-            return replace(info, degradation=estimated(Sampler(info, container).stretches(STRETCHES, LENGTH)))
-    except (av.error.FFmpegError, OSError, InputError) as error:
-        logger.debug("%s: its degradation is not known: %s", info.path, error)
-        return info
+    found = looked_at(info, lambda sampler: estimated(sampler.stretches(STRETCHES, LENGTH)), info.degradation)
+    return replace(info, degradation=found)
 
 
 def estimated(stretches: Iterable[Iterable[Picture]]) -> float:
@@ -106,7 +96,7 @@ def statistics(frames: np.ndarray) -> np.ndarray:
 
 
 def _reduced(frames: np.ndarray, octave: int) -> np.ndarray:
-    """Means of squares of pixels, [T, H // octave, W // octave]."""
+    """Means over squares of octave x octave pixels, [T, H // octave, W // octave]."""
     height, width = (side // octave for side in frames.shape[1:])
     whole = frames[:, : height * octave, : width * octave]
     return whole.reshape(len(frames), height, octave, width, octave).mean((2, 4))

@@ -1,17 +1,23 @@
 """Some frames of a video, for a look at it before the work; nothing is said of what comes with them."""
 
-from collections.abc import Generator, Iterator
+import logging
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import cast
+from typing import TypeVar, cast
 
 import av
 import av.error
 
+from stvsr_cli.errors import InputError
 from stvsr_cli.media.read.decoder import open_decoder
 from stvsr_cli.media.read.part import seek_video
 from stvsr_cli.media.read.picture import Picture, picture_of
-from stvsr_cli.media.read.probe import VideoInfo
+from stvsr_cli.media.read.probe import VideoInfo, open_input
+
+logger = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
 
 SEEKS_A_FRAME = 8
 """Seeks for each new frame that they come to, above which a video has too few places to seek to."""
@@ -21,6 +27,16 @@ def spread(number: int, count: int) -> list[int]:
     """Up to `number` of `count` places, all over them from the first ones on (van der Corput's order)."""
     fractions = [int(f"{i:012b}"[::-1], 2) / 2**12 for i in range(min(number, count))]
     return list(dict.fromkeys(min(count - 1, int(fraction * count)) for fraction in fractions))
+
+
+def looked_at(info: VideoInfo, look: Callable[["Sampler"], Found], otherwise: Found) -> Found:
+    """Return what a look at frames of a video finds; `otherwise`, where they cannot be decoded."""
+    try:
+        with open_input(info.path, remote=info.remote) as container:
+            return look(Sampler(info, container))
+    except (av.error.FFmpegError, OSError, InputError) as error:
+        logger.debug("%s: it is looked at no further: %s", info.path, error)
+        return otherwise
 
 
 class Sampler:

@@ -1,8 +1,8 @@
 """The experts for detail and for restoration: low-rank adapters on the denoiser and the decoder, each with its strength.
 
 The one for detail works on any input; what input that was strongly degraded asks for beyond it, the one for restoration
-adds. After the D-LoRA of DLoRAL (arXiv 2506.15591) and LoRA (arXiv 2106.09685): W + s B A, here W + s (B A + r D C). Merged before inference, so that
-it costs nothing there.
+adds. After the D-LoRA of DLoRAL (arXiv 2506.15591) and LoRA (arXiv 2106.09685): W + s B A, here W + s (B A + r D C).
+Merged before inference, so that it costs nothing there.
 """
 
 import math

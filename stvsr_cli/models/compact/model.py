@@ -73,21 +73,22 @@ class CompactModel:
         self.network = network
         self._changes = [expert.changes() for expert in experts]
         self._plain = {n: network.get_parameter(n).clone() for changes in self._changes[:1] for n in changes}
-        self._strengths = (0.0, 0.0)
+        self._shares = (0.0,) * len(experts)
         self._pixels: OpenVinoPixels | None = None
         hold_weights(network, dtype)
         self.device, self.dtype = device, dtype
 
     def _set_experts(self, detail: float, restore: float) -> None:
         """Merge the experts at their strengths, if they are not merged so already."""
-        if (detail, restore) == self._strengths:
+        shares = (detail, detail * restore)[: len(self._changes)]
+        if shares == self._shares:
             return
         for name, weight in self._plain.items():
             merged = weight.clone()
-            for share, changes in zip((detail, detail * restore), self._changes, strict=False):
+            for share, changes in zip(shares, self._changes, strict=True):
                 merged += share * changes[name].view_as(weight)
             self.network.get_parameter(name).data.copy_(merged)
-        self._strengths = (detail, restore)
+        self._shares = shares
         if self._pixels is not None:
             self._pixels = self._on_openvino(self._pixels.precision)
 
