@@ -10,6 +10,8 @@ from stvsr_cli.models.layers.settings import refuse_unknown
 
 FLOW_LOSSES = ("flow", "warp")
 """Losses of the stages that look at the clips' flow."""
+MOST_LEAST = 0.9
+"""Most of `DataConfig.least_strength`: hardly anything is drawn that is degraded more strongly."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +117,11 @@ class StageConfig:
             raise UsageError(f"precision={self.precision!r} must be bf16 or fp32.")
         if self.keyframes < 2:
             raise UsageError(f"keyframes={self.keyframes} must be at least 2.")
+        least, most = self.data.least_strength, self.data.most_strength
+        if not 0 <= least < most <= 1 or least > MOST_LEAST:
+            raise UsageError(
+                f"least_strength={least} must lie in [0, {MOST_LEAST}], and most_strength={most} above it, in (0, 1]."
+            )
 
 
 def read_config(path: Path) -> StageConfig:

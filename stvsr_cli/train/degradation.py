@@ -34,8 +34,6 @@ STEPS, BATCH, LEARNING_RATE = 4000, 128, 2e-3
 NOISE = 0.15
 """Noise on the statistics while they are learned from."""
 WIDTHS = (48, 24)
-BLACK, SPAN = 16, 219
-"""Codes of brightness in a video."""
 
 
 class Network(nn.Module):
@@ -69,8 +67,7 @@ def examples(cache: Path) -> tuple[Tensor, Tensor, Tensor]:
             drawn = draw(rng)
             part = _part(frames, PARTS[number % len(PARTS)], rng)[: 1 if number % STILLS == STILLS - 1 else None]
             low = apply(part, drawn, SCALE, rng)
-            codes = np.rint(BLACK + SPAN * (low @ np.array([0.299, 0.587, 0.114], np.float32)) / 255)
-            found.append(degradation.statistics(((codes - BLACK) / SPAN).astype(np.float32)))
+            found.append(degradation.statistics(_coded(low)))
             known.append(overall(drawn))
             apart.append(zlib.crc32(path.name.encode()) % KEPT_APART == 0)
     return torch.from_numpy(np.stack(found)), torch.tensor(known), torch.tensor(apart)
@@ -86,6 +83,13 @@ def _part(frames: np.ndarray, sides: tuple[float, float], rng: np.random.Generat
     y, x = (int(rng.integers(side - part + 1)) for side, part in zip(taken.shape[1:3], size, strict=True))
     brightness = float(rng.uniform(DARKEST, 1)) if rng.random() < DARK_SHARE else 1.0
     return darkened(taken[:, y : y + size[0], x : x + size[1]], brightness)
+
+
+def _coded(low: np.ndarray) -> np.ndarray:
+    """Brightness of frames, uint8, RGB, in the steps of a video of eight bits: [T, H, W] float32, black 0 and white 1."""
+    span = degradation.WHITE - degradation.BLACK
+    brightness = low[..., [1, 2, 0]] @ np.array(degradation.GREEN_BLUE_RED, np.float32) / 255
+    return (np.rint(span * brightness) / span).astype(np.float32)
 
 
 def fit(found: Tensor, known: Tensor) -> Network:

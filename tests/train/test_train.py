@@ -277,3 +277,10 @@ def test_a_part_is_taken_whole_from_weights_of_another_network(tmp_path: Path) -
     for prefix in ("rest.", "none."):
         with pytest.raises(ModelError, match=f"its {prefix}"):
             load_part(network, tmp_path / "other.safetensors", prefix)
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.5, 0.3), (0.4, 0.4), (-0.1, 1.0), (0.2, 1.2), (0.95, 1.0)])
+def test_strengths_that_are_hardly_ever_drawn_are_refused(least: float, most: float) -> None:
+    data = DataConfig(sources=(), least_strength=least, most_strength=most)
+    with pytest.raises(UsageError, match="least_strength"):
+        StageConfig(model="compact", stage="restore", data=data, steps=1)

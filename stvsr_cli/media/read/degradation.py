@@ -34,6 +34,9 @@ LEAST_PX = 64
 MOST_PX = (432, 768)
 """Rows and columns of the middle, which is looked at in larger pictures."""
 GREEN_BLUE_RED = (0.587, 0.114, 0.299)
+"""Shares of the planes of gbrp in brightness (BT.601)."""
+BLACK, WHITE = 16, 235
+"""Codes of brightness in a video of limited range."""
 SLOPE = 0.1
 
 
@@ -65,7 +68,7 @@ def luma(picture: Picture) -> np.ndarray:
         )
     else:
         plane = picture.planes[0].astype(np.float32)
-    black, white = (0, 255) if picture.color.is_full_range else (16, 235)
+    black, white = (0, 255) if picture.color.is_full_range else (BLACK, WHITE)
     finer = 2 ** (picture.bit_depth - 8)
     return (np.asarray(plane, np.float32) / finer - black) / (white - black)
 
