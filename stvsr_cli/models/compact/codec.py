@@ -10,7 +10,7 @@ from stvsr_cli.models.compact.alignment import DeformableAlignment
 from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, in_parts, start_at_unit_scale
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.motion import Motion
-from stvsr_cli.models.compact.pixels import PixelHead, enlarged_bilinearly, local_mean
+from stvsr_cli.models.compact.pixels import ROWS_AT_ONCE, PixelHead, enlarged_bilinearly, local_mean
 from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.models.layers.warp import sampling_grid
 
@@ -151,11 +151,20 @@ class Decoder(nn.Module):
         x = functional.leaky_relu(self.detail(x), SLOPE, inplace=True)
         return self.head(self.leave(x), x).float()
 
-    def enlarged(self, frames: Tensor, added: Tensor) -> Tensor:
-        """Frames [N, 3, h, w] enlarged, with what `added` made, [N, 3, scale * h, scale * w], float32."""
+    def enlarged(self, frames: Tensor, added: Tensor, output: Tensor | None = None) -> Tensor:
+        """Frames [N, 3, h, w] enlarged, with what `added` made, [N, 3, scale * h, scale * w], float32.
+
+        output: what that is written to, on a processor, in place of memory of its own.
+        """
         smooth = frames - OUTPUT_GAIN * local_mean(added, self.scale)
-        enlarged = functional.pixel_shuffle(enlarged_bilinearly(smooth, self.scale), self.scale)
-        return enlarged.add_(added, alpha=OUTPUT_GAIN)
+        enlarged = enlarged_bilinearly(smooth, self.scale)
+        if output is None:
+            return functional.pixel_shuffle(enlarged, self.scale).add_(added, alpha=OUTPUT_GAIN)
+        rows = ROWS_AT_ONCE * self.scale
+        shuffled = (functional.pixel_shuffle(part, self.scale) for part in enlarged.split(ROWS_AT_ONCE, -2))
+        for part, above, below in zip(output.split(rows, -2), shuffled, added.split(rows, -2), strict=True):
+            torch.add(above, below, alpha=OUTPUT_GAIN, out=part)
+        return output
 
     def _propagate(self, features: Tensor, motion: Motion) -> Tensor:
         """features: [B, T, width, H, W]. Returns [B*T, width, H, W]."""

@@ -47,7 +47,7 @@ class OpenVinoPixels:
         scale = self._decoder.scale
         output = frames.new_empty(len(frames), 3, *(scale * side for side in frames.shape[-2:]))
         for i, added in enumerate(self._added(frames, x)):
-            output[i : i + 1] = self._decoder.enlarged(frames[i : i + 1], added)
+            self._decoder.enlarged(frames[i : i + 1], added, output[i : i + 1])
         return output
 
     def _added(self, frames: Tensor, x: Tensor) -> Iterator[Tensor]:
@@ -149,11 +149,11 @@ class _Graph:
             x = ops.add(x, self._conv(frame, decoder.look))
         x = self._blocks(self._rectified(x), decoder.refine)
         x = self._rectified(self._conv(x, decoder.detail))
-        joined = ops.concat([self._conv(x, decoder.leave), self._conv(x, head.beside)], 1)
-        pixels = ops.depth_to_space(joined, "depth_first", head.scale)
-        hidden = self._rectified(self._conv(pixels, head.across1))
-        colours = ops.slice(pixels, [0], [3], [1], [1])
-        added = ops.add(colours, self._conv(hidden, head.across2))
+        leaving = self._conv(x, decoder.leave)
+        joined = ops.concat([leaving, self._conv(x, head.beside)], 1)
+        hidden = self._rectified(self._conv(self._shuffled(joined), head.across1))
+        # shuffled again: a slice of what is shuffled above would keep all of it in float32
+        added = ops.add(self._shuffled(leaving), self._conv(hidden, head.across2))
         return openvino.Model([added, *(self.inputs.values() if with_inputs else ())], [frame, first])
 
     def _blocks(self, x: Any, blocks: nn.Sequential) -> Any:
@@ -162,6 +162,9 @@ class _Graph:
                 raise TypeError(f"{type(block).__name__} is no residual block")
             x = self._ops.add(self._conv(self._rectified(self._conv(x, block.conv1)), block.conv2), x)
         return x
+
+    def _shuffled(self, x: Any) -> Any:
+        return self._ops.depth_to_space(x, "depth_first", self._decoder.head.scale)
 
     def _rectified(self, x: Any) -> Any:
         return self._ops.prelu(x, self._constant([SLOPE]))

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from stvsr_cli.errors import ModelError
 from stvsr_cli.models.compact.blocks import SLOPE, temporal_shift
+from stvsr_cli.models.compact.codec import Decoder
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.denoiser import alpha_bar, clean_from_velocity
 from stvsr_cli.models.compact.expert import DetailedNetwork, RestoringNetwork, adapted_names
@@ -171,6 +172,23 @@ def test_what_the_decoder_adds_changes_no_brightness_and_keeps_detail() -> None:
     tint = torch.tensor([0.1, -0.2, 0.3]).view(1, 3, 1, 1)
     assert torch.allclose(local_mean(detail + tint, 4), local_mean(detail, 4) + tint, atol=1e-6)
     assert float(local_mean(detail, 4).abs().max()) < 0.05
+
+
+@pytest.mark.parametrize("size", [(160, 252), (20, 8), (4, 4)])
+def test_the_local_mean_is_that_of_a_square_of_what_is_there(size: tuple[int, int]) -> None:
+    added = torch.rand(2, 3, *size)
+    expected = functional.avg_pool2d(functional.avg_pool2d(added, 4), 17, 1, 8, count_include_pad=False)
+    assert torch.allclose(local_mean(added, 4), expected, atol=1e-6)
+
+
+def test_what_is_enlarged_is_the_same_wherever_it_is_written() -> None:
+    decoder = Decoder(CompactConfig())
+    frames, added = torch.rand(1, 3, 2 * ROWS_AT_ONCE + 3, 9), torch.rand(1, 3, 4 * (2 * ROWS_AT_ONCE + 3), 36)
+    expected = decoder.enlarged(frames, added)
+    output = torch.full((2, *expected.shape[1:]), torch.nan)
+    decoder.enlarged(frames, added, output[1:])
+    assert torch.equal(output[1:], expected)
+    assert output[0].isnan().all()
 
 
 def test_the_last_convolutions_start_as_the_shuffle_alone_and_see_across_input_pixels() -> None:
