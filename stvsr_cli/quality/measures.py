@@ -14,6 +14,9 @@ WINDOW_PX, WINDOW_SIGMA = 11, 1.5
 STABLE_MEAN, STABLE_VARIANCE = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 """Constants of ssim for code values up to 255."""
 
+LUMA_BLACK, LUMA_RANGE = 16 / 255, 219 / 255
+"""Luma of black, and how much more white has (BT.601)."""
+
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB per frame; a, b: [N, 1 or 3, H, W] in [0, 1]. Returns [N]."""
@@ -23,7 +26,13 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def luma(rgb: Tensor) -> Tensor:
     """BT.601 luma in [16/255, 235/255]; rgb: [N, 3, H, W] in [0, 1]. Returns [N, 1, H, W]."""
     weights = rgb.new_tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1) / 255
-    return (rgb * weights).sum(1, keepdim=True) + 16 / 255
+    return (rgb * weights).sum(1, keepdim=True) + LUMA_BLACK
+
+
+def chroma(rgb: Tensor) -> Tensor:
+    """BT.601 Cb and Cr in [-112/255, 112/255], around 0; rgb: [..., 3, H, W] in [0, 1]. Returns [..., 2, H, W]."""
+    weights = rgb.new_tensor([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
+    return torch.einsum("oc,...chw->...ohw", weights, rgb)
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from stvsr_cli.train.critic import FRAMES, Critic, critic_losses
 from stvsr_cli.train.losses import (
     Perceptual,
     charbonnier,
+    chroma,
     evenness_error,
     grid_error,
     log_error,
@@ -176,6 +177,7 @@ def _detail_losses(
     if batch.taught is not None:
         seen = seen[: len(batch.taught)]
         losses["taught"] = charbonnier(seen, batch.taught)
+        losses["taught_chroma"] = charbonnier(chroma(seen), chroma(batch.taught))
         if perceptual is not None:
             losses["taught_perceptual"] = perceptual(*off_grid(seen, batch.taught)).mean()
     return losses
@@ -196,7 +198,12 @@ def _criticised(network: CompactNetwork, made: Tensor, batch: Batch, seen: slice
 
 
 def _fidelity(output: Tensor, target: Tensor) -> Losses:
-    return {"pixel": charbonnier(output, target), "fidelity": log_error(output - target)}
+    difference = output - target
+    return {
+        "pixel": charbonnier(output, target),
+        "fidelity": log_error(difference),
+        "chroma": log_error(chroma(difference)),
+    }
 
 
 def _over_time(output: Tensor, target: Tensor) -> Losses:

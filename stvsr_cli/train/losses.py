@@ -5,12 +5,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvsr_cli.quality.features import Perceptual
-from stvsr_cli.quality.measures import luma, psnr
+from stvsr_cli.quality.measures import chroma, luma, psnr
 from stvsr_cli.quality.weave import FINE_SIGMA, blurred
 
 __all__ = [
     "Perceptual",
     "charbonnier",
+    "chroma",
     "evenness_error",
     "flow_error",
     "grid_error",

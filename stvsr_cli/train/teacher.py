@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.errors import ModelError
+from stvsr_cli.quality.measures import LUMA_BLACK, LUMA_RANGE, luma
 from stvsr_cli.quality.weave import blurred
 from stvsr_cli.train.samples import Batch
 
@@ -23,6 +24,8 @@ WIDTH, GROWTH, NUM_BLOCKS, SLOPE, BRANCH = 64, 32, 23, 0.2, 0.2
 """Sizes of x4plus: features, those that each dense convolution adds, blocks; slope of its rectifiers; gain of its branches."""
 LOW_SIGMA_PX = 2.0
 """Blur of the full-size picture below which the truth is right and above which the teacher is: about the input's Nyquist."""
+LOW_CHROMA_SIGMA_PX = 8.0
+"""The same of colour, which is coded at half the size and more coarsely: what is finer in the truth cannot be told from the input."""
 
 
 class DenseBlock(nn.Module):
@@ -102,5 +105,7 @@ def load_teacher(path: Path) -> Teacher:
 
 
 def lesson(made: Tensor, truth: Tensor) -> Tensor:
-    """What the teacher made, with the low frequencies of the truth: both [N, 3, H, W] in [0, 1]."""
-    return (made + blurred(truth - made, LOW_SIGMA_PX)).clamp(0, 1)
+    """What the teacher made, with the low frequencies of the truth, of colour the lowest: both [N, 3, H, W] in [0, 1]."""
+    lacking = truth - made
+    grey = (luma(lacking) - LUMA_BLACK) / LUMA_RANGE
+    return (made + blurred(grey, LOW_SIGMA_PX) + blurred(lacking - grey, LOW_CHROMA_SIGMA_PX)).clamp(0, 1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from stvsr_cli.quality.measures import gradient_energy, luma, measure, psnr, ssim
+from stvsr_cli.quality.measures import chroma, gradient_energy, luma, measure, psnr, ssim
 from stvsr_cli.quality.motion import Motion
 
 
@@ -30,6 +30,14 @@ def test_psnr_of_a_known_error() -> None:
 def test_luma_has_the_video_range() -> None:
     assert luma(torch.ones(1, 3, 2, 2)).mean() == pytest.approx(235 / 255, abs=1e-4)
     assert luma(torch.zeros(1, 3, 2, 2)).mean() == pytest.approx(16 / 255, abs=1e-4)
+
+
+def test_grey_has_no_chroma_and_a_primary_its_own_most() -> None:
+    assert chroma(torch.full((2, 5, 3, 4, 4), 0.3)).abs().max() < 1e-6
+    blue, red = torch.zeros(3, 1, 1), torch.zeros(3, 1, 1)
+    blue[2], red[0] = 1, 1
+    assert chroma(blue)[0].item() == pytest.approx(112 / 255)
+    assert chroma(red)[1].item() == pytest.approx(112 / 255)
 
 
 def test_ssim_agrees_with_opencvs_window() -> None:

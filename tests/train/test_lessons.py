@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from stvsr_cli.errors import ModelError, UsageError
+from stvsr_cli.quality.measures import luma
 from stvsr_cli.quality.weave import blurred
 from stvsr_cli.train import run
 from stvsr_cli.train.config import read_config
@@ -67,6 +68,16 @@ def test_a_lesson_has_the_truths_colours_and_the_teachers_edges() -> None:
     assert float((taught - ramp - grain)[inner].abs().mean()) < 0.01
 
 
+def test_a_lesson_has_the_teachers_edges_of_colour() -> None:
+    truth, made = torch.full((1, 3, 96, 96), 0.4), torch.full((1, 3, 96, 96), 0.4)
+    made[:, 0, :, 48:], made[:, 1, :, 48:] = 0.6, 0.4 - 0.2 * 65.481 / 128.553  # redder, and as bright
+    taught = lesson(made, truth)
+    assert torch.allclose(luma(taught), luma(truth), atol=1e-3)
+    across = taught[0, 0, 48]
+    assert float(across[48] - across[47]) == pytest.approx(0.2, abs=0.01)
+    assert float((across[:16] - 0.4).abs().max()) < 0.02  # far from the edge it has the truth's colour
+
+
 def test_lessons_are_made_once_and_trained_on(
     sources: Path, cache: tuple[list[Path], Path], weights: Path, tmp_path: Path
 ) -> None:
@@ -114,5 +125,5 @@ def test_a_live_teacher_sees_a_keyframe_of_half_of_the_samples_in_training(
     assert seen.taught is not None and seen.taught.shape == (1, 3, 128, 128)
     assert seen.taught_frame in range(0, batch.high.shape[1], batch.fps_factor)
     truth = batch.high[:1, seen.taught_frame]
-    fine = float((seen.taught - truth).abs().mean())
-    assert float((blurred(seen.taught, 2.0) - blurred(truth, 2.0)).abs().mean()) < 0.5 * fine
+    difference = luma(seen.taught) - luma(truth)
+    assert float(blurred(difference, 2.0).abs().mean()) < 0.5 * float(difference.abs().mean())
