@@ -31,8 +31,8 @@ def luma(rgb: Tensor) -> Tensor:
 
 def chroma(rgb: Tensor) -> Tensor:
     """BT.601 Cb and Cr in [-112/255, 112/255], around 0; rgb: [..., 3, H, W] in [0, 1]. Returns [..., 2, H, W]."""
-    weights = rgb.new_tensor([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
-    return torch.einsum("oc,...chw->...ohw", weights, rgb)
+    weights = rgb.new_tensor([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]).view(2, 3, 1, 1) / 255
+    return (rgb.unsqueeze(-4) * weights).sum(-3)  # a product of matrices would be half precision under autocast
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ def test_grey_has_no_chroma_and_a_primary_its_own_most() -> None:
     blue[2], red[0] = 1, 1
     assert chroma(blue)[0].item() == pytest.approx(112 / 255)
     assert chroma(red)[1].item() == pytest.approx(112 / 255)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert chroma(blue).dtype == torch.float32
 
 
 def test_ssim_agrees_with_opencvs_window() -> None:

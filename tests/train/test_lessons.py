@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stvsr_cli.errors import ModelError, UsageError
-from stvsr_cli.quality.measures import luma
+from stvsr_cli.quality.measures import chroma, luma
 from stvsr_cli.quality.weave import blurred
 from stvsr_cli.train import run
 from stvsr_cli.train.config import read_config
@@ -127,3 +127,5 @@ def test_a_live_teacher_sees_a_keyframe_of_half_of_the_samples_in_training(
     truth = batch.high[:1, seen.taught_frame]
     difference = luma(seen.taught) - luma(truth)
     assert float(blurred(difference, 2.0).abs().mean()) < 0.5 * float(difference.abs().mean())
+    color = chroma(seen.taught - truth)
+    assert float(blurred(color, 8.0).abs().mean()) < 0.5 * float(color.abs().mean())
