@@ -132,8 +132,8 @@ class RegionModel(Protocol):
 class OpenVinoModel(Protocol):
     """A model that can hand what costs most on a processor to OpenVINO."""
 
-    def use_openvino(self, precision: str) -> None:
-        """Do so from now on, in fp32, bf16 or int8. Raises what OpenVINO does where it cannot be used."""
+    def use_openvino(self, *, in_8_bits: bool) -> None:
+        """Do so from now on, in the model's own type or in 8 bits. Raises what OpenVINO does where it cannot be used."""
         ...
 
 

@@ -1,11 +1,10 @@
 """Blocks that several parts of the compact network are made of. Features are [B*T, C, H, W]."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stvsr_cli.models.layers.parts import positions_at_once
 from stvsr_cli.models.layers.silence import silence
 
 SLOPE = 0.1
@@ -32,37 +31,22 @@ def start_at_unit_scale(module: nn.Module) -> None:
                     layer.weight.mul_(BRANCH_GAIN)
 
 
-def temporal_shift(x: Tensor, num_frames: int, share: int = 8) -> Tensor:
+def temporal_shift(frames: Tensor, start: int, stop: int, share: int = 8) -> Tensor:
     """Move one `share`-th of the channels a frame forward and as many a frame back; zeros come in at the ends.
 
-    x: [B*T, C, H, W] with T = `num_frames`. Returns the same shape (Lin et al., TSM, arXiv 1811.08383).
+    frames: [B, T, C, H, W]. Returns those from `start` to `stop`, of one frame as it is (Lin et al., TSM, arXiv 1811.08383).
     """
-    if num_frames == 1:
-        return x
-    frames = x.unflatten(0, (-1, num_frames))  # [B, T, C, H, W]
-    fold = x.shape[1] // share
-    shifted = torch.zeros_like(frames)
-    shifted[:, 1:, :fold] = frames[:, :-1, :fold]
-    shifted[:, :-1, fold : 2 * fold] = frames[:, 1:, fold : 2 * fold]
-    shifted[:, :, 2 * fold :] = frames[:, :, 2 * fold :]
-    return shifted.flatten(0, 1)  # [B*T, C, H, W]
-
-
-def in_parts(work: Callable[[Tensor, Tensor], Tensor], most: int, a: Tensor, b: Tensor) -> Tensor:
-    """Join what `work` makes of frames a and b, [N, ., ., .], of as many at once as have `most` positions in a; one at least."""
-    at_once = max(1, most // (a.shape[-2] * a.shape[-1]))
-    if at_once >= len(a):
-        return work(a, b)
-    parts = (work(*part) for part in zip(a.split(at_once), b.split(at_once), strict=True))
-    if torch.is_grad_enabled():
-        return torch.cat(list(parts))
-    joined: Tensor | None = None  # written to part by part: joined at the end, all of it would be there twice
-    for place, part in enumerate(parts):
-        joined = part.new_empty(len(a), *part.shape[1:]) if joined is None else joined
-        joined[place * at_once : (place + 1) * at_once] = part
-        del part
-    assert joined is not None
-    return joined
+    if frames.shape[1] == 1:
+        return frames
+    fold = frames.shape[2] // share
+    before, after = slice(0, fold), slice(fold, 2 * fold)
+    shifted = frames[:, start:stop].clone()
+    first, last = int(start == 0), int(stop == frames.shape[1])  # whether there is nothing before, after
+    shifted[:, :first, before] = 0
+    shifted[:, first:, before] = frames[:, start + first - 1 : stop - 1, before]
+    shifted[:, stop - start - last :, after] = 0
+    shifted[:, : stop - start - last, after] = frames[:, start + 1 : stop + 1 - last, after]
+    return shifted
 
 
 class ResidualBlock(nn.Module):
@@ -96,15 +80,28 @@ class TimedBlock(nn.Module):
         embedding: [1 or B*T, E]; added: [B*T, C, H, W], what an expert adds to the first convolution, or None.
         """
         scale, shift = self.modulation(embedding).chunk(2, dim=1)
-        x_shifted = temporal_shift(x, num_frames)
-        if embedding.shape[0] == 1:  # one timestep for all: the modulation is a change of the convolution
+        frames = x.unflatten(0, (-1, num_frames))
+        at_once = positions_at_once(x) // (len(frames) * x.shape[-2] * x.shape[-1])
+        if at_once >= num_frames or added is not None or len(embedding) > 1:
+            return x + self._residual(temporal_shift(frames, 0, num_frames).flatten(0, 1), scale, shift, added)
+        joined, at_once = torch.empty_like(x).unflatten(0, (-1, num_frames)), max(1, at_once)
+        for start in range(0, num_frames, at_once):
+            stop = min(start + at_once, num_frames)
+            residual = self._residual(temporal_shift(frames, start, stop).flatten(0, 1), scale, shift)
+            torch.add(frames[:, start:stop], residual.unflatten(0, (len(frames), -1)), out=joined[:, start:stop])
+        return joined.flatten(0, 1)
+
+    def _residual(self, shifted: Tensor, scale: Tensor, shift: Tensor, added: Tensor | None = None) -> Tensor:
+        """shifted: [N, C, H, W]; scale, shift: [1 or N, C]."""
+        if len(scale) == 1:  # one timestep for all: the modulation is a change of the convolution
             weight = self.conv1.weight * (1 + scale.view(-1, 1, 1, 1))
-            h = functional.conv2d(x_shifted, weight, self.conv1.bias * (1 + scale[0]) + shift[0], padding=1)
+            h = functional.conv2d(shifted, weight, self.conv1.bias * (1 + scale[0]) + shift[0], padding=1)
         else:
-            h = self.conv1(x_shifted) * (1 + scale[..., None, None]) + shift[..., None, None]
+            h = self.conv1(shifted) * (1 + scale[..., None, None]) + shift[..., None, None]
         if added is not None:
             h = h + added
-        return x + self.conv2(functional.leaky_relu(h, SLOPE, inplace=True))
+        residual: Tensor = self.conv2(functional.leaky_relu(h, SLOPE, inplace=True))
+        return residual
 
 
 class SelfAttention(nn.Module):

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.models.compact.alignment import DeformableAlignment
-from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, in_parts, start_at_unit_scale
+from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, start_at_unit_scale
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.motion import Motion
 from stvsr_cli.models.compact.pixels import ROWS_AT_ONCE, PixelHead, enlarged_bilinearly, local_mean
+from stvsr_cli.models.layers.parts import in_parts, positions_at_once
 from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.models.layers.warp import sampling_grid
 
@@ -40,8 +41,12 @@ class Encoder(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """frames: [N, 3, h, w] in [0, 1]. Returns the latent [N, C, H, W] and the features [N, width, H, W]."""
-        features = self.blocks(self.enter(functional.pixel_unshuffle(INPUT_GAIN * (frames - 0.5), self.stride)))
+        features = in_parts(self._features, self.stride**2 * positions_at_once(frames), frames)
         return self.leave(features), features
+
+    def _features(self, frames: Tensor) -> Tensor:
+        features: Tensor = self.blocks(self.enter(functional.pixel_unshuffle(INPUT_GAIN * (frames - 0.5), self.stride)))
+        return features
 
 
 class Propagation(nn.Module):
@@ -65,8 +70,7 @@ class Propagation(nn.Module):
         had stood still until then.
         """
         # the convolution over features and state joined is the sum of one over each; the first needs no order
-        over_features = self.merge.weight[:, : self.inputs]
-        merged = functional.conv2d(features.flatten(0, 1), over_features, self.merge.bias, padding=1)
+        merged = in_parts(self._over_features, positions_at_once(features), features.flatten(0, 1))
         merged = merged.unflatten(0, features.shape[:2])
         state = self.blocks(functional.leaky_relu(merged[:, 0], SLOPE))
         for _ in range(self.settling_steps):
@@ -76,6 +80,9 @@ class Propagation(nn.Module):
         for i in range(1, features.shape[1]):
             states.append(self.step(merged[:, i], features[:, i], states[-1], flows[:, i - 1], grids[:, i - 1]))
         return states
+
+    def _over_features(self, features: Tensor) -> Tensor:
+        return functional.conv2d(features, self.merge.weight[:, : self.inputs], self.merge.bias, padding=1)
 
     def step(self, merged: Tensor, features: Tensor, state: Tensor, flow: Tensor, grid: Tensor) -> Tensor:
         """Return the next state from the one before; all of one frame.
@@ -135,7 +142,7 @@ class Decoder(nn.Module):
 
     def carried(self, latent: Tensor, features: Tensor, motion: Motion) -> Tensor:
         """Return features of each frame that know the others, [B*T, width, H, W]; latent, features: as above."""
-        x = self.enter(torch.cat([latent, features], 1))
+        x = in_parts(lambda *both: self.enter(torch.cat(both, 1)), positions_at_once(latent), latent, features)
         return self._propagate(x.unflatten(0, (-1, motion.to_next.shape[1] + 1)), motion)
 
     def pixels(self, frames: Tensor, x: Tensor) -> Tensor:
@@ -173,7 +180,11 @@ class Decoder(nn.Module):
         ahead = _as_frames(
             self.forward_pass(torch.cat([whole, back], 1).unflatten(0, features.shape[:2]), motion.to_previous)
         )
-        return self.fuse(torch.cat([back, ahead], 1)) + whole
+
+        def fused(back: Tensor, ahead: Tensor, whole: Tensor) -> Tensor:
+            return self.fuse(torch.cat([back, ahead], 1)) + whole
+
+        return in_parts(fused, positions_at_once(whole), back, ahead, whole)
 
 
 def _as_frames(states: Sequence[Tensor]) -> Tensor:

@@ -90,22 +90,22 @@ class CompactModel:
             self.network.get_parameter(name).data.copy_(merged)
         self._shares = shares
         if self._pixels is not None:
-            self._pixels = self._on_openvino(self._pixels.precision)
+            self._pixels = self._on_openvino(in_8_bits=self._pixels.in_8_bits)
 
-    def use_openvino(self, precision: str) -> None:
+    def use_openvino(self, *, in_8_bits: bool) -> None:
         """See `contract.OpenVinoModel`: from now on the pixels are made there."""
         self._set_experts(self.network.config.detail, 0.0)
-        self._pixels = self._on_openvino(precision)
+        self._pixels = self._on_openvino(in_8_bits=in_8_bits)
 
-    def _on_openvino(self, precision: str) -> OpenVinoPixels:
-        """The decoder's end with the weights as they are; of int8, calibrated on patterns."""
-        if precision != "int8":
-            return OpenVinoPixels(self.network.decoder, precision, {})
-        with torch.inference_mode():
+    def _on_openvino(self, *, in_8_bits: bool) -> OpenVinoPixels:
+        """The decoder's end with the weights as they are; in 8 bits, calibrated on patterns."""
+        if not in_8_bits:
+            return OpenVinoPixels(self.network.decoder, self.dtype, {})
+        with torch.inference_mode(), self._autocast():
             init = self.network.initialise(patterns(), 2)
             x = self.network.carried(init, init.frames[:, ::2])
             ranges = calibrated(self.network.decoder, init.frames.flatten(0, 1), x)
-        return OpenVinoPixels(self.network.decoder, precision, ranges)
+        return OpenVinoPixels(self.network.decoder, self.dtype, ranges)
 
     @property
     def regions(self) -> list[tuple[nn.Module, str]]:

@@ -16,8 +16,8 @@ from torch.nn import functional
 from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock
 from stvsr_cli.models.compact.codec import INPUT_GAIN, Decoder
 
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""What OpenVINO is told to compute in, by precision; of int8, that is what lies between the convolutions."""
+HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+"""What OpenVINO is told to compute in; with 8-bit integers, that is what lies between the convolutions."""
 EIGHT_BITS = 256
 NARROW = 8
 """Convolutions with fewer channels on either side stay in floating point: in 8 bits they gain nothing, and are the colours' own."""
@@ -28,13 +28,13 @@ TRIED_PX = 32
 class OpenVinoPixels:
     """Makes output pixels as `Decoder.pixels` does, each frame by one thread, as many frames at once as there are threads."""
 
-    def __init__(self, decoder: Decoder, precision: str, ranges: Mapping[str, float]) -> None:
-        """Take a decoder with its weights as they are now, and try it. precision: fp32, bf16 or int8.
+    def __init__(self, decoder: Decoder, dtype: torch.dtype, ranges: Mapping[str, float]) -> None:
+        """Take a decoder with its weights as they are now, and try it. dtype: float32 or bfloat16.
 
-        ranges: for int8, the largest magnitude of what each convolution gets; see `calibrated`.
+        ranges: for 8-bit convolutions, the largest magnitude of what each gets; see `calibrated`. Without, all is dtype.
         """
-        self.precision = precision
-        self._decoder, self._ranges = decoder, ranges
+        self.in_8_bits = bool(ranges)
+        self._decoder, self._dtype, self._ranges = decoder, dtype, ranges
         self._compiled: dict[tuple[int, int, int], Any] = {}
         with torch.inference_mode():
             self(
@@ -53,7 +53,7 @@ class OpenVinoPixels:
     def _added(self, frames: Tensor, x: Tensor) -> Iterator[Tensor]:
         """Yield what `Decoder.added` makes of each frame, [1, 3, scale * h, scale * w]; it is overwritten later."""
         requests = self._requests(*frames.shape[-2:])
-        centred, features = _centred(frames), x.float().contiguous().numpy()
+        centred = _centred(frames)
         working: deque[Any] = deque()
         for i in range(len(frames)):
             if len(working) == len(requests):
@@ -61,7 +61,7 @@ class OpenVinoPixels:
                 working.rotate(-1)
             else:
                 working.append(requests[i])
-            working[-1].start_async([centred[i : i + 1], features[i : i + 1]])
+            working[-1].start_async([centred[i : i + 1], x[i : i + 1].float().contiguous().numpy()])
         for request in working:
             yield _result(request)
 
@@ -71,7 +71,7 @@ class OpenVinoPixels:
         found = self._compiled.get((height, width, threads))
         if found is None:
             model = _Graph(self._decoder, self._ranges).model(height, width)
-            compiled = _compiled(model, HINTS[self.precision], threads)
+            compiled = _compiled(model, HINTS[self._dtype], threads)
             found = self._compiled[height, width, threads] = [
                 compiled.create_infer_request() for _ in range(threads + 1)
             ]
@@ -98,10 +98,10 @@ def calibrated(decoder: Decoder, frames: Tensor, x: Tensor) -> dict[str, float]:
     """The largest magnitude of what each of the decoder's convolutions gets; frames, x: as `Decoder.added` takes them."""
     graph = _Graph(decoder, {})
     model = graph.model(*frames.shape[-2:], with_inputs=True)
-    request = _compiled(model, HINTS["fp32"], 1).create_infer_request()
+    request = _compiled(model, HINTS[torch.float32], 1).create_infer_request()
     found = dict.fromkeys(graph.inputs, 0.0)
     for frame, features in zip(frames.split(1), x.split(1), strict=True):
-        request.infer([_centred(frame), features.contiguous().numpy()])
+        request.infer([_centred(frame), features.float().contiguous().numpy()])
         for name, tensor in zip(found, request.output_tensors[1:], strict=True):
             found[name] = max(found[name], float(np.abs(tensor.data).max()))
     return found

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.compact.blocks import in_parts
+from stvsr_cli.models.layers.parts import in_parts
 from stvsr_cli.models.layers.retrieval import thresholded_attention
 from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.models.layers.warp import warp

@@ -106,6 +106,12 @@ def cpu_has_bf16() -> bool:
     return bool(check and check())
 
 
+def cpu_has_tiles() -> bool:
+    """Whether the CPU multiplies whole tiles of bfloat16 at once (AMX), as fast as 8-bit integers without them."""
+    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(check and check())
+
+
 def pick_threads(requested: int) -> int:
     """Number of compute threads: as asked for, or one a core that this process may use."""
     if requested:

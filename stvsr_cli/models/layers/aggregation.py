@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.models.layers.flow import resize_flow
+from stvsr_cli.models.layers.parts import positions_at_once
 from stvsr_cli.models.layers.warp import Sampling, warp
 
 RARE = 0.02
@@ -69,11 +70,26 @@ class ContextAggregation(nn.Module):
         time: in (0, 1), for all intervals or for each, [T-1].
         Returns [B, T-1, 3, h, w] and twice [B, T-1, 2, h/2, w/2].
         """
-        pairs = forward.shape[:2]
-        left, right = frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1)
-        if isinstance(time, Tensor):
-            time = time.repeat(pairs[0]).view(-1, 1, 1, 1)  # [N, 1, 1, 1]
-        to_left, to_right = flow_from_between(forward.flatten(0, 1), backward.flatten(0, 1), time)
+        pairs, num_pairs = forward.shape[:2], forward.shape[0] * forward.shape[1]
+        given = [x.flatten(0, 1) for x in (*_around(frames), forward, backward, *_beyond(forward, backward))]
+        times = time.repeat(pairs[0]).view(-1, 1, 1, 1) if isinstance(time, Tensor) else time  # [N, 1, 1, 1]
+        at_once = max(1, positions_at_once(forward) // (forward.shape[-2] * forward.shape[-1]))
+        parts = []
+        for start in range(0, num_pairs, at_once):
+            part = slice(start, start + at_once)
+            parts.append(self._made(*(x[part] for x in given), times[part] if isinstance(times, Tensor) else times))
+        blended, to_left, to_right = (torch.cat(made).unflatten(0, pairs) for made in zip(*parts, strict=True))
+        return blended, to_left, to_right
+
+    def _made(
+        self, left: Tensor, right: Tensor, before: Tensor, after: Tensor, forward: Tensor, backward: Tensor,
+        first: Tensor, last: Tensor, time: float | Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """The frames between some pairs, and the flow from there to both sides; see `forward`, `_around` and `_beyond`.
+
+        time: for all, or [N, 1, 1, 1].
+        """
+        to_left, to_right = flow_from_between(forward, backward, time)
         a, b = (
             warp(left, resize_flow(to_left, 2), padding="border"),
             warp(right, resize_flow(to_right, 2), padding="border"),
@@ -82,7 +98,13 @@ class ContextAggregation(nn.Module):
         parts = [functional.pixel_unshuffle(x, 2) for x in (a - 0.5, b - 0.5, (a - b).abs())]
         update = self.refine(torch.cat([*parts, to_left, to_right, moment], 1)).float()
         to_left, to_right = to_left + update[:, :2], to_right + update[:, 2:]
-        predictions = self._predict(frames, forward, backward, to_left, to_right)  # 4 x [N, 3, h, w]
+        to_before = to_left + warp(first, to_left, padding="border")
+        to_after = to_right + warp(last, to_right, padding="border")
+        sources, flows = (left, right, before, after), (to_left, to_right, to_before, to_after)
+        predictions = [
+            warp(source, resize_flow(flow, 2), padding="border", sampling=self.sampling)
+            for source, flow in zip(sources, flows, strict=True)
+        ]  # 4 x [N, 3, h, w]
         shares = [1 - time, time, RARE, RARE]
         if self.still:
             predictions += [left, right]
@@ -96,21 +118,16 @@ class ContextAggregation(nn.Module):
         prior = torch.cat([fused.new_zeros(count_times, 1, 1, 1) + share for share in shares], 1).log()
         weights = (fused[:, :count] + prior).softmax(1)
         blended = sum(weights[:, i : i + 1] * p for i, p in enumerate(predictions)) + fused[:, count:]
-        return blended.unflatten(0, pairs), to_left.unflatten(0, pairs), to_right.unflatten(0, pairs)
+        return blended, to_left, to_right
 
-    def _predict(
-        self, frames: Tensor, forward: Tensor, backward: Tensor, to_left: Tensor, to_right: Tensor
-    ) -> list[Tensor]:
-        """Warp two keyframes on each side to the target time; at the ends of the window the nearest one twice."""
-        first = torch.cat([torch.zeros_like(backward[:, :1]), backward[:, :-1]], 1).flatten(0, 1)  # left -> before it
-        last = torch.cat([forward[:, 1:], torch.zeros_like(forward[:, :1])], 1).flatten(0, 1)  # right -> after it
-        before = torch.cat([frames[:, :1], frames[:, :-2]], 1).flatten(0, 1)
-        after = torch.cat([frames[:, 2:], frames[:, -1:]], 1).flatten(0, 1)
-        to_before = to_left + warp(first, to_left, padding="border")
-        to_after = to_right + warp(last, to_right, padding="border")
-        sources = (frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1), before, after)
-        flows = (to_left, to_right, to_before, to_after)
-        return [
-            warp(source, resize_flow(flow, 2), padding="border", sampling=self.sampling)
-            for source, flow in zip(sources, flows, strict=True)
-        ]
+
+def _around(frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The frames at the left and the right of each interval, and those beyond; at the ends the nearest one twice."""
+    left, right = frames[:, :-1], frames[:, 1:]
+    return left, right, torch.cat([left[:, :1], left[:, :-1]], 1), torch.cat([right[:, 1:], right[:, -1:]], 1)
+
+
+def _beyond(forward: Tensor, backward: Tensor) -> tuple[Tensor, Tensor]:
+    """The flow from the left frame of each interval to the one before it, and from the right one to that after it; none at the ends."""
+    first = torch.cat([torch.zeros_like(backward[:, :1]), backward[:, :-1]], 1)
+    return first, torch.cat([forward[:, 1:], torch.zeros_like(forward[:, :1])], 1)

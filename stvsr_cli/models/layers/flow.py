@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stvsr_cli.models.layers.parts import positions_at_once
 from stvsr_cli.models.layers.warp import warp
 
 
@@ -95,8 +96,21 @@ class FlowNetwork(nn.Module):
         frames: [B, T, 3, h, w] in [0, 1], sides multiples of 16. Each list holds, per level (1/16, 1/8, 1/4, 1/2),
         [B, T-1, 2, H, W] in positions of that level: forward[t] leads from frame t to t + 1, backward[t] back.
         """
-        pairs = (frames.shape[0], frames.shape[1] - 1)
         pyramid = [f.unflatten(0, frames.shape[:2]) for f in self.pyramid(frames.flatten(0, 1))]
+        finest, pairs = pyramid[0], frames.shape[1] - 1
+        at_once = max(1, positions_at_once(finest) // (2 * len(finest) * finest.shape[-2] * finest.shape[-1]))
+        if at_once >= pairs:
+            return self._between(pyramid)
+        starts = range(0, pairs, at_once)
+        parts = [self._between([level[:, start : start + at_once + 1] for level in pyramid]) for start in starts]
+        forward, backward = (
+            [torch.cat(level, 1) for level in zip(*way, strict=True)] for way in zip(*parts, strict=True)
+        )
+        return forward, backward
+
+    def _between(self, pyramid: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """As `forward`, from the features [B, T, ., ., .] of the frames, finest level first."""
+        pairs = (len(pyramid[0]), pyramid[0].shape[1] - 1)
         flow: Tensor | None = None
         forward: list[Tensor] = []
         backward: list[Tensor] = []

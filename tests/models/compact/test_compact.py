@@ -67,7 +67,7 @@ def test_schedule_falls_from_all_signal_to_almost_none() -> None:
 
 def test_temporal_shift_keeps_windows_apart() -> None:
     x = torch.arange(6.0).view(6, 1, 1, 1).expand(6, 16, 1, 1)  # two videos of three frames
-    shifted = temporal_shift(x, 3)
+    shifted = temporal_shift(x.unflatten(0, (2, 3)), 0, 3).flatten(0, 1)
     assert shifted[:, 0].flatten().tolist() == [0, 0, 1, 0, 3, 4]
     assert shifted[:, 2].flatten().tolist() == [1, 2, 0, 4, 5, 0]
     assert torch.equal(shifted[:, 4:], x[:, 4:])

@@ -18,10 +18,10 @@ class Able(linear.LinearModel):
         super().__init__(CPU)
         self.told, self.error = None, error
 
-    def use_openvino(self, precision):
+    def use_openvino(self, *, in_8_bits):
         if self.error is not None:
             raise self.error
-        self.told = precision
+        self.told = in_8_bits
 
 
 @pytest.fixture(autouse=True)
@@ -30,18 +30,21 @@ def installed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "asked", "told", "said"),
+    ("dtype", "tiles", "asked", "in_8_bits", "said"),
     [
-        (torch.bfloat16, "auto", "bf16", "bfloat16 by OpenVINO"),
-        (torch.float32, "auto", "int8", "int8 by OpenVINO"),
-        (torch.float32, "fp32", "fp32", "float32 by OpenVINO"),
-        (torch.float32, "int8", "int8", "int8 by OpenVINO"),
+        (torch.bfloat16, True, "auto", False, "bfloat16 by OpenVINO"),
+        (torch.bfloat16, False, "auto", True, "bfloat16 and int8 by OpenVINO"),
+        (torch.bfloat16, False, "bf16", False, "bfloat16 by OpenVINO"),
+        (torch.float32, False, "auto", True, "int8 by OpenVINO"),
+        (torch.float32, True, "fp32", False, "float32 by OpenVINO"),
+        (torch.float32, True, "int8", True, "int8 by OpenVINO"),
     ],
 )
-def test_the_precision_is_what_the_processor_or_the_user_wants(dtype, asked, told, said):
+def test_the_precision_is_what_the_processor_or_the_user_wants(dtype, tiles, asked, in_8_bits, said, monkeypatch):
     model = Able()
+    monkeypatch.setattr(openvino, "cpu_has_tiles", lambda: tiles)
     assert use_openvino(model, CPU, dtype, asked, wanted=True) == said
-    assert model.told == told
+    assert model.told == in_8_bits
 
 
 def test_without_it_pytorch_does_all(monkeypatch, caplog):
