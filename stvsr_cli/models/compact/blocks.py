@@ -94,8 +94,9 @@ class TimedBlock(nn.Module):
     def _residual(self, shifted: Tensor, scale: Tensor, shift: Tensor, added: Tensor | None = None) -> Tensor:
         """shifted: [N, C, H, W]; scale, shift: [1 or N, C]."""
         if len(scale) == 1:  # one timestep for all: the modulation is a change of the convolution
-            weight = self.conv1.weight * (1 + scale.view(-1, 1, 1, 1))
-            h = functional.conv2d(shifted, weight, self.conv1.bias * (1 + scale[0]) + shift[0], padding=1)
+            weight, bias = self.conv1.weight * (1 + scale.view(-1, 1, 1, 1)), self.conv1.bias
+            assert bias is not None
+            h = functional.conv2d(shifted, weight, bias * (1 + scale[0]) + shift[0], padding=1)
         else:
             h = self.conv1(shifted) * (1 + scale[..., None, None]) + shift[..., None, None]
         if added is not None:

@@ -104,7 +104,7 @@ class CompactModel:
         with torch.inference_mode(), self._autocast():
             init = self.network.initialise(patterns(), 2)
             x = self.network.carried(init, init.frames[:, ::2])
-            ranges = calibrated(self.network.decoder, init.frames.flatten(0, 1), x)
+            ranges = calibrated(self.network.decoder, self.dtype, init.frames.flatten(0, 1), x)
         return OpenVinoPixels(self.network.decoder, self.dtype, ranges)
 
     @property

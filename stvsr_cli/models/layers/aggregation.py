@@ -77,13 +77,14 @@ class ContextAggregation(nn.Module):
         parts = []
         for start in range(0, num_pairs, at_once):
             part = slice(start, start + at_once)
-            parts.append(self._made(*(x[part] for x in given), times[part] if isinstance(times, Tensor) else times))
+            moment = times[part] if isinstance(times, Tensor) else times
+            parts.append(self._made(*(x[part] for x in given), time=moment))
         blended, to_left, to_right = (torch.cat(made).unflatten(0, pairs) for made in zip(*parts, strict=True))
         return blended, to_left, to_right
 
     def _made(
         self, left: Tensor, right: Tensor, before: Tensor, after: Tensor, forward: Tensor, backward: Tensor,
-        first: Tensor, last: Tensor, time: float | Tensor,
+        first: Tensor, last: Tensor, *, time: float | Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """The frames between some pairs, and the flow from there to both sides; see `forward`, `_around` and `_beyond`.
 
