@@ -19,6 +19,7 @@ from stvsr_cli.models.compact.motion import neighbour_motion
 from stvsr_cli.models.compact.network import CompactNetwork
 from stvsr_cli.models.compact.pixels import ROWS_AT_ONCE, PixelHead, enlarged_bilinearly, local_mean
 from stvsr_cli.models.contract import Request
+from stvsr_cli.models.layers import parts
 from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between
 from stvsr_cli.models.layers.flow import correlation
 from stvsr_cli.models.layers.insertion import even_moments, interleave, keyframe_places, rounds, weave
@@ -71,6 +72,26 @@ def test_temporal_shift_keeps_windows_apart() -> None:
     assert shifted[:, 0].flatten().tolist() == [0, 0, 1, 0, 3, 4]
     assert shifted[:, 2].flatten().tolist() == [1, 2, 0, 4, 5, 0]
     assert torch.equal(shifted[:, 4:], x[:, 4:])
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (1, 2), (2, 3), (0, 2), (1, 3)])
+def test_temporal_shift_of_some_frames_is_that_of_all(start, stop) -> None:
+    frames = torch.randn(2, 3, 16, 2, 2)
+    assert torch.equal(temporal_shift(frames, start, stop), temporal_shift(frames, 0, 3)[:, start:stop])
+
+
+@pytest.mark.parametrize("at_once", [1, 300, 700])  # positions: a frame or pair at a time, or some
+def test_some_frames_at_a_time_give_what_all_at_once_do(monkeypatch, at_once) -> None:
+    torch.manual_seed(0)
+    network, frames = CompactNetwork(CompactConfig()).eval(), torch.rand(2, 4, 3, 32, 48)
+    for parameter in network.parameters():  # what starts at zero would hide what comes before
+        torch.nn.init.normal_(parameter, std=0.05)
+    with torch.no_grad():
+        whole, _ = network(frames, 2)
+        monkeypatch.setattr(parts, "POSITIONS_AT_ONCE", at_once)
+        made, init = network(frames, 2)
+    assert init.frames.shape == (2, 7, 3, 32, 48)
+    assert torch.allclose(made, whole, atol=1e-3 * float(whole.std()))
 
 
 def test_correlation_peaks_where_the_other_frame_lies() -> None:

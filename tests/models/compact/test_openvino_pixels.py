@@ -11,7 +11,7 @@ from tests.clips import BUNNY, ROOT, read_frames
 
 pytest.importorskip("openvino")
 CPU = torch.device("cpu")
-LEAST_DB = {("fp32", False): 90, ("bf16", False): 55, ("fp32", True): 46, ("bf16", True): 46}
+LEAST_DB = {("fp32", False): 90, ("bf16", False): 65, ("fp32", True): 52, ("bf16", True): 56}
 """Peak signal-to-noise ratio against PyTorch in float32 that must be kept with the weights that ship; by the precision of
 the model and by whether OpenVINO makes its part in 8 bits."""
 
