@@ -42,9 +42,9 @@ def temporal_shift(frames: Tensor, start: int, stop: int, share: int = 8) -> Ten
     before, after = slice(0, fold), slice(fold, 2 * fold)
     shifted = frames[:, start:stop].clone()
     first, last = int(start == 0), int(stop == frames.shape[1])  # whether there is nothing before, after
-    shifted[:, :first, before] = 0
+    shifted[:, :first, before].zero_()
     shifted[:, first:, before] = frames[:, start + first - 1 : stop - 1, before]
-    shifted[:, stop - start - last :, after] = 0
+    shifted[:, stop - start - last :, after].zero_()
     shifted[:, : stop - start - last, after] = frames[:, start + 1 : stop + 1 - last, after]
     return shifted
 
