@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.layers.parts import positions_at_once
+from stvsr_cli.models.layers.parts import frames_at_once
 from stvsr_cli.models.layers.silence import silence
 
 SLOPE = 0.1
@@ -81,10 +81,10 @@ class TimedBlock(nn.Module):
         """
         scale, shift = self.modulation(embedding).chunk(2, dim=1)
         frames = x.unflatten(0, (-1, num_frames))
-        at_once = positions_at_once(x) // (len(frames) * x.shape[-2] * x.shape[-1])
+        at_once = frames_at_once(x, len(frames))
         if at_once >= num_frames or added is not None or len(embedding) > 1:
             return x + self._residual(temporal_shift(frames, 0, num_frames).flatten(0, 1), scale, shift, added)
-        joined, at_once = torch.empty_like(x).unflatten(0, (-1, num_frames)), max(1, at_once)
+        joined = torch.empty_like(x).unflatten(0, (-1, num_frames))
         for start in range(0, num_frames, at_once):
             stop = min(start + at_once, num_frames)
             residual = self._residual(temporal_shift(frames, start, stop).flatten(0, 1), scale, shift)

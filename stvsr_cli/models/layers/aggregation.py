@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.models.layers.flow import resize_flow
-from stvsr_cli.models.layers.parts import positions_at_once
+from stvsr_cli.models.layers.parts import frames_at_once
 from stvsr_cli.models.layers.warp import Sampling, warp
 
 RARE = 0.02
@@ -73,7 +73,7 @@ class ContextAggregation(nn.Module):
         pairs, num_pairs = forward.shape[:2], forward.shape[0] * forward.shape[1]
         given = [x.flatten(0, 1) for x in (*_around(frames), forward, backward, *_beyond(forward, backward))]
         times = time.repeat(pairs[0]).view(-1, 1, 1, 1) if isinstance(time, Tensor) else time  # [N, 1, 1, 1]
-        at_once = max(1, positions_at_once(forward) // (forward.shape[-2] * forward.shape[-1]))
+        at_once = frames_at_once(forward)
         parts = []
         for start in range(0, num_pairs, at_once):
             part = slice(start, start + at_once)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvsr_cli.models.layers.parts import positions_at_once
+from stvsr_cli.models.layers.parts import frames_at_once
 from stvsr_cli.models.layers.warp import warp
 
 
@@ -98,7 +98,7 @@ class FlowNetwork(nn.Module):
         """
         pyramid = [f.unflatten(0, frames.shape[:2]) for f in self.pyramid(frames.flatten(0, 1))]
         finest, pairs = pyramid[0], frames.shape[1] - 1
-        at_once = max(1, positions_at_once(finest) // (2 * len(finest) * finest.shape[-2] * finest.shape[-1]))
+        at_once = frames_at_once(finest, 2 * len(finest))
         if at_once >= pairs:
             return self._between(pyramid)
         starts = range(0, pairs, at_once)

@@ -15,6 +15,11 @@ def positions_at_once(x: Tensor) -> int:
     return POSITIONS_AT_ONCE if x.device.type == "cpu" and not torch.is_grad_enabled() else x.numel()
 
 
+def frames_at_once(x: Tensor, counted: int = 1) -> int:
+    """How many frames like those of x, [..., H, W], convolutions take at once, each `counted` times; one at least."""
+    return max(1, positions_at_once(x) // (counted * x.shape[-2] * x.shape[-1]))
+
+
 def in_parts(work: Callable[..., Tensor], most: int, *frames: Tensor) -> Tensor:
     """Join what `work` makes of frames, [N, ., ., .] each, of as many at once as have `most` positions in the first; one at least.
 
