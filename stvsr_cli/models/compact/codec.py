@@ -11,6 +11,7 @@ from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock, start_at_unit_
 from stvsr_cli.models.compact.config import CompactConfig
 from stvsr_cli.models.compact.motion import Motion
 from stvsr_cli.models.compact.pixels import ROWS_AT_ONCE, PixelHead, enlarged_bilinearly, local_mean
+from stvsr_cli.models.compact.temporal_filter import temporally_filtered
 from stvsr_cli.models.layers.parts import in_parts, positions_at_once
 from stvsr_cli.models.layers.silence import silence
 from stvsr_cli.models.layers.warp import sampling_grid
@@ -108,7 +109,7 @@ class Decoder(nn.Module):
     def __init__(self, config: CompactConfig) -> None:
         super().__init__()
         width, out = config.width, config.output_width
-        self.scale = config.scale
+        self.scale, self.temporal_filter = config.scale, config.temporal_filter
         self.enter = nn.Conv2d(config.latent_channels + width, width, 3, padding=1)
         alignment = config.alignment_width if config.uses_alignment else 0
         blocks, settling = config.propagation_blocks, config.settling_steps
@@ -138,7 +139,11 @@ class Decoder(nn.Module):
         x = self.carried(latent, features, motion)
         at_once = PIXELS_AT_ONCE if frames.device.type == "cpu" else CARD_PIXELS_AT_ONCE
         pixels = in_parts(self.pixels, at_once, frames.flatten(0, 1), x)
-        return pixels.unflatten(0, frames.shape[:2])
+        return self.filtered(pixels.unflatten(0, frames.shape[:2]), motion)
+
+    def filtered(self, pixels: Tensor, motion: Motion) -> Tensor:
+        """Steady what `pixels` made of each frame by itself; pixels: [B, T, 3, ., .], overwritten where nothing is trained."""
+        return temporally_filtered(pixels, motion, self.temporal_filter)
 
     def carried(self, latent: Tensor, features: Tensor, motion: Motion) -> Tensor:
         """Return features of each frame that know the others, [B*T, width, H, W]; latent, features: as above."""

@@ -39,6 +39,8 @@ class CompactConfig:
     """Feature channels beside the three colours at full size, which the last two convolutions see."""
     pixel_width: int = 16
     """Feature channels between those two."""
+    temporal_filter: float = 0.25
+    """Strength of the temporal filter of the output frames, in [0, 0.5]; 0 leaves it out."""
     flow_widths: tuple[int, ...] = (24, 32, 48, 64)
     """Feature channels of the flow pyramid at 1/2, 1/4, 1/8 and 1/16 of the input."""
     flow_radius: int = 3
@@ -83,6 +85,8 @@ class CompactConfig:
             raise ModelError(f"timestep={self.timestep} must lie in [0, {self.num_timesteps}).")
         if not 0 <= self.detail <= 1:
             raise ModelError(f"detail={self.detail} must lie in [0, 1].")
+        if not 0 <= self.temporal_filter <= 0.5:
+            raise ModelError(f"temporal_filter={self.temporal_filter} must lie in [0, 0.5].")
         if self.coarse_width % self.num_heads:
             raise ModelError(f"coarse_width={self.coarse_width} must be a multiple of num_heads={self.num_heads}.")
         if len(self.flow_widths) != 4:

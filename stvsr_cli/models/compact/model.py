@@ -152,7 +152,8 @@ class CompactModel:
             if self._pixels is None:
                 return self.network.decode(latent, init).clamp_(0, 1)
             x = self.network.decoder.carried(latent.sample, latent.features, init.motion)
-        return self._pixels(init.frames.flatten(0, 1), x).clamp_(0, 1).unflatten(0, init.frames.shape[:2])
+            pixels = self._pixels(init.frames.flatten(0, 1), x).unflatten(0, init.frames.shape[:2])
+            return self.network.decoder.filtered(pixels, init.motion).clamp_(0, 1)
 
     def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
         """Upper estimate of the bytes one window needs beyond the weights."""

@@ -30,7 +30,7 @@ def correlation(a: Tensor, b: Tensor, radius: int) -> Tensor:
 
 def resize_flow(flow: Tensor, scale: int) -> Tensor:
     """Enlarge a flow field by an integer factor, its vectors with it. flow: [N, 2, H, W] in positions."""
-    return functional.interpolate(flow, scale_factor=scale, mode="bilinear", align_corners=False) * scale
+    return functional.interpolate(flow * scale, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
 class FlowPyramid(nn.Module):

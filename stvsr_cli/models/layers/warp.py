@@ -30,14 +30,20 @@ def warp(
 
 def sampling_grid(flow: Tensor, align_corners: bool = True) -> Tensor:
     """Where a flow points, as `grid_sample` wants it: flow as for `warp`, [N, 2, H, W]. Returns [N, H, W, 2], float32."""
-    height, width = flow.shape[-2:]
-    rows = torch.arange(height, device=flow.device, dtype=torch.float32).view(1, height, 1)
-    columns = torch.arange(width, device=flow.device, dtype=torch.float32).view(1, 1, width)
-    x_position, y_position = flow[:, 0].float() + columns, flow[:, 1].float() + rows
-    if align_corners:
-        grid_x = 2 * x_position / max(width - 1, 1) - 1
-        grid_y = 2 * y_position / max(height - 1, 1) - 1
-    else:
-        grid_x = (2 * x_position + 1) / width - 1
-        grid_y = (2 * y_position + 1) / height - 1
-    return torch.stack([grid_x, grid_y], dim=-1)
+    flow = flow.float()
+    rows, row_step = _places(flow.shape[-2], align_corners, flow.device)
+    columns, column_step = _places(flow.shape[-1], align_corners, flow.device)
+    if torch.is_grad_enabled():
+        x, y = torch.add(columns, flow[:, 0], alpha=column_step), torch.add(rows[:, None], flow[:, 1], alpha=row_step)
+        return torch.stack([x, y], dim=-1)
+    grid = flow.new_empty(len(flow), *flow.shape[-2:], 2)  # written in place: joining takes longer than all the rest
+    torch.add(columns, flow[:, 0], alpha=column_step, out=grid[..., 0])
+    torch.add(rows[:, None], flow[:, 1], alpha=row_step, out=grid[..., 1])
+    return grid
+
+
+def _places(size: int, align_corners: bool, device: torch.device) -> tuple[Tensor, float]:
+    """Positions along an axis from -1 to 1, [size], float32, and the step from pixel to pixel."""
+    step = 2 / max(size - 1, 1) if align_corners else 2 / size
+    first = -1.0 if align_corners else step / 2 - 1
+    return torch.arange(size, device=device, dtype=torch.float32) * step + first, step
