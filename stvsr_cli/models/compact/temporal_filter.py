@@ -15,7 +15,7 @@ from stvsr_cli.models.layers.warp import warp
 
 FLOOR = 1 / 255
 """Change of brightness from pixel to pixel that a calm place is taken to have at least."""
-TOLERANCE = 1.0
+TOLERANCE = 1.25
 """Mean difference of brightness at which a neighbour counts 1/e, in changes from pixel to pixel at that place."""
 COEFFICIENTS = (0.299, 0.587, 0.114)
 """Of red, green and blue in brightness (BT.601)."""

@@ -33,7 +33,8 @@ def network() -> CompactNetwork:
 
 
 @pytest.mark.parametrize(("count", "factor"), [(1, 2), (2, 1), (2, 2), (3, 2), (3, 4)])
-def test_output_has_every_moment_and_starts_as_interpolation(network: CompactNetwork, count: int, factor: int) -> None:
+def test_output_has_every_moment_and_starts_as_interpolation(count: int, factor: int) -> None:
+    network = CompactNetwork(CompactConfig(temporal_filter=0)).eval()
     frames = torch.rand(1, count, 3, 32, 48)
     with torch.no_grad():
         output, init = network(frames, factor)
