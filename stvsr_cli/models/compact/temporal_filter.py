@@ -13,10 +13,10 @@ from stvsr_cli.models.compact.motion import Motion
 from stvsr_cli.models.layers.flow import resize_flow
 from stvsr_cli.models.layers.warp import warp
 
-FLOOR = 1 / 255
-"""Change of brightness from pixel to pixel that a calm place is taken to have at least."""
 TOLERANCE = 1.25
-"""Mean difference of brightness at which a neighbour counts 1/e, in changes from pixel to pixel at that place."""
+"""Mean difference of brightness at which a neighbour counts 1/e, in changes from pixel to pixel at that place; see `FLOOR`."""
+FLOOR = 1 / 255
+"""Added to that difference, so that there is one where nothing changes from pixel to pixel."""
 COEFFICIENTS = (0.299, 0.587, 0.114)
 """Of red, green and blue in brightness (BT.601)."""
 
@@ -41,13 +41,12 @@ def temporally_filtered(frames: Tensor, motion: Motion, strength: float) -> Tens
             towards.append(_towards(here, before, motion.to_previous[:, i - 1], usual))
         if after is not None:
             towards.append(_towards(here, after, motion.to_next[:, i], usual))
+            before, here = here, after
         change = sum(towards[1:], towards[0]).mul(2 * strength / len(towards))
         if torch.is_grad_enabled():
             made.append(frames[:, i] + change)
         else:
             frames[:, i].add_(change)
-        if after is not None:
-            before, here = here, after
     return torch.stack(made, 1) if made else frames
 
 
