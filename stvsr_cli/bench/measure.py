@@ -141,9 +141,11 @@ def measure(job: Job, config: BenchConfig, rates: Rates | None = None) -> Measur
         plan = plan_on(replace(job, window=size), info, loaded)
         tile = plan.tile.size_px
         window = (size, min(tile or info.height, info.height), min(tile or info.width, info.width))
-        verbs, work, peak, listed = _window(model, window, int(job.fps_factor), device, config.operations)
+        verbs, work, peak, listed = _window(model, window, plan.request, device, config.operations)
         fresh = step * job.fps_factor
-        needs = plan_memory(model, *window, int(job.fps_factor), offload=offload_on(job.fit, device))
+        needs = plan_memory(
+            model, *window, int(job.fps_factor), halved=plan.request.halved, offload=offload_on(job.fit, device)
+        )
         stages: dict[str, float] = {}
         run_fps, busy, batch = 0.0, 0.0, 1
         if config.windows and time.perf_counter() < config.until:
@@ -171,7 +173,7 @@ def _frames_until(moment: float, info: VideoInfo, threads: int) -> Iterator[Fram
 
 
 def _window(
-    model: OneStepModel, window: tuple[int, int, int], fps_factor: int, device: torch.device, num_listed: int
+    model: OneStepModel, window: tuple[int, int, int], asked: Request, device: torch.device, num_listed: int
 ) -> tuple[dict[str, float], Any, int, list[Operation]]:
     """Seconds of one window by verb, its work, its peak memory, and the operations that take most time."""
     from stvsr_cli.models.step import padding
@@ -183,7 +185,7 @@ def _window(
         1, max(count, model.traits.minimum_window), 3, height + bottom, width + right, generator=generator
     )
     frames = frames.to(device)
-    request = Request(fps_factor=fps_factor, detail=model.traits.detail, context=frames)
+    request = replace(asked, context=frames)
     work = count_work(lambda: _verbs(model, frames, request, device))
     _verbs(model, frames, request, device)  # warms up, without the counters
     if device.type == "cuda":

@@ -174,7 +174,7 @@ class Runner:
         plan = tiles(height, width, self.tile)
         if len(plan) == 1:
             return torch.cat([run_window(self.model, part, request) for part in frames.split(self.batch)])
-        scale = self.model.traits.scale
+        scale = self.model.traits.factor(request)
         count = request.num_outputs(frames.shape[1])
         canvas = frames.new_zeros(frames.shape[0], count, 3, height * scale, width * scale)
         total = frames.new_zeros(height * scale, width * scale)

@@ -16,8 +16,8 @@ from stvsr_cli.media.write.choice import fitted
 from stvsr_cli.media.write.encode import choose_pix_fmt
 from stvsr_cli.media.write.mux import OutputSpec
 from stvsr_cli.media.write.settings import EncoderConfig
-from stvsr_cli.models.contract import OneStepModel, Request
-from stvsr_cli.models.fit.memory import MemoryPlan, plan_memory
+from stvsr_cli.models.contract import HalvingModel, OneStepModel, Request
+from stvsr_cli.models.fit.memory import MemoryPlan, plan_memory, window_bytes
 
 SMALLEST_TILE_PX = 128
 """Tiles are not planned smaller than this."""
@@ -112,18 +112,19 @@ def make_plan(
     start, end = snapped(info, job.start, job.end)
     timeline, time_base, rate = timeline_of(job, info, start, any_moment=traits.any_moment)
     factor = timeline.factor or 1 + ceil(timeline.multiple)
-    length = job.window if job.window is not None else _length(job, info, model, factor, usable_bytes)
+    size = find_size(info, job)
+    halved = isinstance(model, HalvingModel) and 2 * size.factor <= traits.scale
+    length = job.window if job.window is not None else _length(job, info, model, (factor, halved), usable_bytes)
     overlap = job.overlap if job.overlap is not None else min(traits.overlap, max(1, length - 1))
     windows = WindowConfig(size=max(length, 2) if job.window is None else length, overlap=overlap)
-    size = find_size(info, job)
     count = _num_frames(start, end, info)
     encoder = fitted(job.encoder, job.output)
-    tile = _tile(job, info, model, (windows.size, factor), usable_bytes)
+    tile = _tile(job, info, model, (windows.size, factor, halved), usable_bytes)
     steady = taken_steadily(job, info)
     if steady is not None and count is not None:
         count = round(count / info.average_rate * steady)
     shape = tiles(info.height, info.width, tile)[0]
-    needs = plan_memory(model, windows.size, shape.height, shape.width, factor, offload=offload)
+    needs = plan_memory(model, windows.size, shape.height, shape.width, factor, halved=halved, offload=offload)
     spec = _spec(job, info, (size.width, size.height), choose_pix_fmt(encoder, info), time_base, rate, (start, end))
     return Plan(
         info=info,
@@ -134,6 +135,7 @@ def make_plan(
             fps_factor=factor,
             detail=traits.detail if job.detail is None else job.detail,
             restore=traits.restore(info.degradation) if job.restore is None else job.restore,
+            halved=halved,
             seed=job.seed,
         ),  # fmt: skip
         timeline=timeline,
@@ -179,20 +181,24 @@ def _spec(
     )
 
 
-def _length(job: Job, info: VideoInfo, model: OneStepModel, factor: int, usable_bytes: int | None) -> int:
-    """The longest of the model's windows that memory has ample room for; the usual one where frames must be tiled."""
+def _length(job: Job, info: VideoInfo, model: OneStepModel, made: tuple[int, bool], usable_bytes: int | None) -> int:
+    """The longest of the model's windows that memory has ample room for; the usual one where frames must be tiled.
+
+    made: output frames for each source frame, and whether they are halved.
+    """
     traits = model.traits
     side = job.tile if job.tile is not None else traits.tile_px
     tall, wide = (min(side or length, length) for length in (info.height, info.width))
     room = 0 if usable_bytes is None else SHARE_FOR_LONGER_WINDOWS * usable_bytes
-    fitting = [n for n in traits.longer_windows if model.window_bytes(n, tall, wide, factor) <= room]
-    return max([traits.window, *fitting])
+    factor, halved = made
+    needs = {n: window_bytes(model, (n, tall, wide, factor), halved=halved) for n in traits.longer_windows}
+    return max([traits.window, *(n for n, need in needs.items() if need <= room)])
 
 
 def _tile(
-    job: Job, info: VideoInfo, model: OneStepModel, window: tuple[int, int], usable_bytes: int | None
+    job: Job, info: VideoInfo, model: OneStepModel, window: tuple[int, int, bool], usable_bytes: int | None
 ) -> TileConfig:
-    """window: source frames per model call, and output frames for each."""
+    """window: source frames per model call, output frames for each, and whether they are halved."""
     traits = model.traits
     overlap = traits.tile_overlap_px
     size = job.tile if job.tile is not None else traits.tile_px
@@ -201,16 +207,17 @@ def _tile(
     return TileConfig(size_px=0 if size >= max(info.width, info.height) else size, overlap_px=overlap)
 
 
-def _fitting_tile(info: VideoInfo, model: OneStepModel, window: tuple[int, int], usable_bytes: int) -> int:
+def _fitting_tile(info: VideoInfo, model: OneStepModel, window: tuple[int, int, bool], usable_bytes: int) -> int:
     """The largest tile whose window fits into memory, by number of tiles along the longer side; 0: whole frames."""
     traits = model.traits
     longer = max(info.width, info.height)
+    count_in, factor, halved = window
     least = max(SMALLEST_TILE_PX, 4 * traits.tile_overlap_px, traits.minimum_px)
     for count in range(1, longer):
         size = -(-longer // count) + (traits.tile_overlap_px if count > 1 else 0)
         size = max(-(-size // traits.multiple_px) * traits.multiple_px, least)
         tall, wide = min(size, info.height), min(size, info.width)
-        need = model.window_bytes(window[0], tall, wide, window[1])
+        need = window_bytes(model, (count_in, tall, wide, factor), halved=halved)
         if need <= usable_bytes or size == least:
             return 0 if count == 1 else size
     return 0

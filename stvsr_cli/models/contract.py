@@ -21,7 +21,7 @@ class Traits:
     name: str
     """Name on the command line."""
     scale: int = 4
-    """Spatial factor of the network itself; other sizes are resampled from it."""
+    """Spatial factor of the network itself; other sizes are resampled from it, or from half of it: see `HalvingModel`."""
     multiple_px: int = 1
     """Input width and height must be multiples of this; the caller pads by replication and removes it exactly."""
     minimum_px: int = 1
@@ -58,6 +58,10 @@ class Traits:
         least, most = self.restores
         return round(min(max((degradation - least) / (most - least), 0.0), 1.0), 1)
 
+    def factor(self, request: "Request") -> int:
+        """How many times as wide and high as the input the frames are that a request asks for."""
+        return self.scale // 2 if request.halved else self.scale
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
@@ -71,6 +75,8 @@ class Request:
     """Strength of the detail expert in [0, 1]; 0 is faithful, 1 is full."""
     restore: float = 0.0
     """Strength of the restoration expert beside the detail expert, in [0, 1]; 1 is for input that was strongly degraded."""
+    halved: bool = False
+    """Whether frames of half the model's scale are wanted; of a `HalvingModel` only."""
     seed: int = 0
     """Seed of this call's own generator, for models that sample; equal seeds give equal output."""
     context: Tensor | None = None
@@ -88,7 +94,8 @@ class OneStepModel(Protocol[Init, Latent, Condition]):
 
     Input frames are [B, T, 3, h, w], RGB, float32 in [0, 1], on the model's device. The result of `decode` is
     [B, (T - 1) * fps_factor + 1, 3, scale * h, scale * w], float32, RGB in [0, 1], where frame `k * fps_factor` is
-    input frame k; with `Request.moments`, each input frame and after it as many as its interval has moments. Members of a batch never influence each other.
+    input frame k; with `Request.moments`, each input frame and after it as many as its interval has moments; with
+    `Request.halved`, half as high and wide. Members of a batch never influence each other.
     """
 
     traits: Traits
@@ -125,6 +132,15 @@ class RegionModel(Protocol):
     @property
     def regions(self) -> list[tuple[nn.Module, str]]:
         """The calls: methods by their modules and names, which take tensors and return one."""
+        ...
+
+
+@runtime_checkable
+class HalvingModel(Protocol):
+    """A model that makes frames of half its scale for less work and memory than reducing its own takes."""
+
+    def halved_window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
+        """Return what `window_bytes` comes to with `Request.halved`."""
         ...
 
 

@@ -22,8 +22,8 @@ def _missing(side: int, traits: Traits) -> int:
 def run_window(model: OneStepModel, frames: Tensor, request: Request) -> Tensor:
     """Run a window through the model once.
 
-    frames: [B, T, 3, h, w], float32 in [0, 1]. Returns [B, T', 3, scale * h, scale * w], float32 in [0, 1], with T' as
-    `Request.num_outputs` says. Sides the model cannot take are padded by repeating the border, too short windows by repeating the last
+    frames: [B, T, 3, h, w], float32 in [0, 1]. Returns [B, T', 3, F * h, F * w], float32 in [0, 1], with T' as
+    `Request.num_outputs` says and F as `Traits.factor`. Sides the model cannot take are padded by repeating the border, too short windows by repeating the last
     frame; both are cropped off again.
     """
     traits = model.traits
@@ -45,4 +45,5 @@ def run_window(model: OneStepModel, frames: Tensor, request: Request) -> Tensor:
         condition = model.condition(init, latent, request)
         clean = model.denoise(latent, condition, request)
         output = model.decode(clean, init, request)
-    return output[:, :count, :, : height * traits.scale, : width * traits.scale].float()
+    factor = traits.factor(request)
+    return output[:, :count, :, : height * factor, : width * factor].float()

@@ -63,9 +63,10 @@ def made_on(device, count=9, **changes):
     return made_by(run_of(lambda: frames(count, **SIZE), model=model_on(device), device=device, **SIZE, **changes))
 
 
+@pytest.mark.parametrize("scale", [4, 2])
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_device_makes_what_the_cpu_makes(device, as_device, monkeypatch):
-    changes = {"window": 5, "overlap": 2}
+def test_a_device_makes_what_the_cpu_makes(device, as_device, monkeypatch, scale):
+    changes = {"window": 5, "overlap": 2, "scale": Fraction(scale)}
     ours = luma(made_on(device, **changes))
     monkeypatch.undo()
     difference = np.abs(ours - luma(made_on(CPU, **changes)))

@@ -295,6 +295,31 @@ def test_tiles_are_planned_by_the_memory_there_is(monkeypatch, usable, tiled):
     assert whole.num_tiles == 1
 
 
+class Halving(Hungry):
+    """Needs a quarter of the memory for frames of half its scale."""
+
+    def halved_window_bytes(self, num_frames, height_px, width_px, fps_factor):
+        return height_px * width_px // 4
+
+
+@pytest.mark.parametrize(
+    ("size", "halved"),
+    [
+        ({"scale": Fraction(2)}, True), ({"scale": Fraction(1)}, True), ({"width": 640}, True), ({"height": 270}, True),
+        ({"scale": Fraction(21, 10)}, False), ({"width": 642}, False), ({}, False),
+        ({"width": 900, "height": 360, "fit_mode": "pad"}, True), ({"width": 900, "height": 360, "fit_mode": "crop"}, False),
+    ],
+)  # fmt: skip
+def test_up_to_half_the_models_scale_frames_are_made_in_that(monkeypatch, size, halved):
+    room = 320 * 180 // 4
+    monkeypatch.setattr("stvsr_cli.pipeline.loading.usable_bytes", lambda device, waiting=0: room)
+    planned = plan(job_of(BUNNY, Path("out.mp4"), **size), loaded=loaded_with(Halving(CPU, scale=4)), briefly=True).plan
+    assert planned.request.halved == halved
+    assert (planned.memory == room and planned.num_tiles == 1) == halved
+    plain = plan(job_of(BUNNY, Path("out.mp4"), **size), loaded=loaded_with(Hungry(CPU, scale=4)), briefly=True).plan
+    assert not plain.request.halved and plain.num_tiles > 1
+
+
 class Patient(Hungry):
     """Takes longer windows where there is memory; a known number of bytes for each pixel of a window."""
 

@@ -130,15 +130,17 @@ class Decoder(nn.Module):
                 silence(layer)
         start_at_unit_scale(self)
 
-    def forward(self, latent: Tensor, features: Tensor, frames: Tensor, motion: Motion) -> Tensor:
-        """Return the output frames, [B, T, 3, scale * h, scale * w], unclamped.
+    def forward(
+        self, latent: Tensor, features: Tensor, frames: Tensor, motion: Motion, *, halved: bool = False
+    ) -> Tensor:
+        """Return the output frames, [B, T, 3, scale * h, scale * w], or half as high and wide, unclamped.
 
         latent: [B*T, C, H, W], clean; features: [B*T, width, H, W] of the encoder; frames: [B, T, 3, h, w], the
         initialised video, whose bilinear enlargement the decoder adds its pixels to.
         """
         x = self.carried(latent, features, motion)
         at_once = PIXELS_AT_ONCE if frames.device.type == "cpu" else CARD_PIXELS_AT_ONCE
-        pixels = in_parts(self.pixels, at_once, frames.flatten(0, 1), x)
+        pixels = in_parts(self.halved_pixels if halved else self.pixels, at_once, frames.flatten(0, 1), x)
         return self.filtered(pixels.unflatten(0, frames.shape[:2]), motion)
 
     def filtered(self, pixels: Tensor, motion: Motion) -> Tensor:
@@ -154,6 +156,10 @@ class Decoder(nn.Module):
         """Output [N, 3, scale * h, scale * w] of frames [N, 3, h, w] and their features [N, width, H, W]; each by itself."""
         return self.enlarged(frames, self.added(frames, x))
 
+    def halved_pixels(self, frames: Tensor, x: Tensor) -> Tensor:
+        """What `pixels` makes, at half the size: [N, 3, scale / 2 * h, scale / 2 * w]."""
+        return self.enlarged(frames, halved(self.added(frames, x)))
+
     def added(self, frames: Tensor, x: Tensor) -> Tensor:
         """What is added to the enlarged frames, before its gain, [N, 3, scale * h, scale * w], float32; of the same as `pixels`."""
         x = functional.pixel_shuffle(self.enlarge(self.blocks(x)), self.stride)
@@ -164,16 +170,17 @@ class Decoder(nn.Module):
         return self.head(self.leave(x), x).float()
 
     def enlarged(self, frames: Tensor, added: Tensor, output: Tensor | None = None) -> Tensor:
-        """Frames [N, 3, h, w] enlarged, with what `added` made, [N, 3, scale * h, scale * w], float32.
+        """Frames [N, 3, h, w] enlarged to the size of what `added` made, [N, 3, H, W], and with that, float32.
 
         output: what that is written to, on a processor, in place of memory of its own.
         """
-        smooth = frames - OUTPUT_GAIN * local_mean(added, self.scale)
-        enlarged = enlarged_bilinearly(smooth, self.scale)
+        scale = added.shape[-1] // frames.shape[-1]
+        smooth = frames - OUTPUT_GAIN * local_mean(added, scale)
+        enlarged = enlarged_bilinearly(smooth, scale)
         if output is None:
-            return functional.pixel_shuffle(enlarged, self.scale).add_(added, alpha=OUTPUT_GAIN)
-        rows = ROWS_AT_ONCE * self.scale
-        shuffled = (functional.pixel_shuffle(part, self.scale) for part in enlarged.split(ROWS_AT_ONCE, -2))
+            return functional.pixel_shuffle(enlarged, scale).add_(added, alpha=OUTPUT_GAIN)
+        rows = ROWS_AT_ONCE * scale
+        shuffled = (functional.pixel_shuffle(part, scale) for part in enlarged.split(ROWS_AT_ONCE, -2))
         for part, above, below in zip(output.split(rows, -2), shuffled, added.split(rows, -2), strict=True):
             torch.add(above, below, alpha=OUTPUT_GAIN, out=part)
         return output
@@ -190,6 +197,12 @@ class Decoder(nn.Module):
             return self.fuse(torch.cat([back, ahead], 1)) + whole
 
         return in_parts(fused, positions_at_once(whole), back, ahead, whole)
+
+
+def halved(pixels: Tensor) -> Tensor:
+    """Reduce [N, 3, H, W] to half the height and width, bicubically and without aliasing; H, W: even."""
+    size = (pixels.shape[-2] // 2, pixels.shape[-1] // 2)
+    return functional.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False)
 
 
 def _as_frames(states: Sequence[Tensor]) -> Tensor:

@@ -112,7 +112,7 @@ class CompactModel:
         """See `contract.RegionModel`: the pixels, a step of both recurrent passes, the flow's similarities."""
         decoder = self.network.decoder
         return [
-            (decoder, "pixels"), (decoder.backward_pass, "step"), (decoder.forward_pass, "step"),
+            (decoder, "pixels"), (decoder, "halved_pixels"), (decoder.backward_pass, "step"), (decoder.forward_pass, "step"),
             (self.network.flow, "similarity"),
         ]  # fmt: skip
 
@@ -147,24 +147,33 @@ class CompactModel:
             return self.network.denoise(latent, condition)
 
     def decode(self, latent: Latent, init: Initialised, request: Request) -> Tensor:
-        """Output frames [B, T', 3, 4h, 4w] in [0, 1]."""
+        """Output frames [B, T', 3, scale * h, scale * w] in [0, 1], or halved."""
         with self._autocast():
             if self._pixels is None:
-                return self.network.decode(latent, init).clamp_(0, 1)
+                return self.network.decode(latent, init, halved=request.halved).clamp_(0, 1)
             x = self.network.decoder.carried(latent.sample, latent.features, init.motion)
-            pixels = self._pixels(init.frames.flatten(0, 1), x).unflatten(0, init.frames.shape[:2])
+            pixels = self._pixels(init.frames.flatten(0, 1), x, halve=request.halved).unflatten(
+                0, init.frames.shape[:2]
+            )
             return self.network.decoder.filtered(pixels, init.motion).clamp_(0, 1)
 
     def window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
         """Upper estimate of the bytes one window needs beyond the weights."""
-        count = (num_frames - 1) * fps_factor + 1
-        if self.device.type != "cpu":
-            return self.card_bytes(count, height_px, width_px)
-        more = FLOAT32_MORE if self.dtype == torch.float32 else 1
-        return int((count * BYTES_PER_FRAME_PX + BYTES_PER_PX) * height_px * width_px * more)
+        return self._window_bytes((num_frames - 1) * fps_factor + 1, height_px, width_px, self.traits.scale)
 
-    def card_bytes(self, count: int, height_px: int, width_px: int) -> int:
-        """Bytes in use at once on a card for so many output frames, as counted over the tensors.
+    def halved_window_bytes(self, num_frames: int, height_px: int, width_px: int, fps_factor: int) -> int:
+        """See `contract.HalvingModel`."""
+        return self._window_bytes((num_frames - 1) * fps_factor + 1, height_px, width_px, self.traits.scale // 2)
+
+    def _window_bytes(self, count: int, height_px: int, width_px: int, scale: int) -> int:
+        if self.device.type != "cpu":
+            return self.card_bytes(count, height_px, width_px, scale)
+        more = FLOAT32_MORE if self.dtype == torch.float32 else 1
+        spared = 3 * FLOAT_BYTES * (self.traits.scale**2 - scale**2)
+        return int((count * (BYTES_PER_FRAME_PX - spared) + BYTES_PER_PX) * height_px * width_px * more)
+
+    def card_bytes(self, count: int, height_px: int, width_px: int, scale: int) -> int:
+        """Bytes in use at once on a card for so many output frames of a scale, as counted over the tensors.
 
         Most are there while the decoder makes its pixels: what was made before and the output, for every frame; and what
         is made of the frames that go into one call. Or else while it propagates.
@@ -173,7 +182,7 @@ class CompactModel:
         height, width = (-(-side // config.multiple_px) * config.multiple_px for side in (height_px, width_px))
         features = config.width * size // config.latent_stride**2
         kept = KEPT_BYTES + 2 * (config.latent_channels * size // config.latent_stride**2 + features)
-        output = 3 * FLOAT_BYTES * config.scale**2
+        output = 3 * FLOAT_BYTES * scale**2
         full_size = 2 * (3 + config.pixel_channels) + config.pixel_width + 16  # channels of all that is held
         at_work = size * (full_size * config.scale**2 + 2 * config.output_width)
         at_once = min(count, max(1, CARD_PIXELS_AT_ONCE // (height * width)))

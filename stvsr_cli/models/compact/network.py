@@ -117,9 +117,9 @@ class CompactNetwork(nn.Module):
         latent = self.denoise(self.encode(init), self.condition(init, video))
         return self.decoder.carried(latent.sample, latent.features, init.motion)
 
-    def decode(self, latent: Latent, init: Initialised) -> Tensor:
-        """Output frames [B, T', 3, scale * h, scale * w], unclamped, float32."""
-        return self.decoder(latent.sample, latent.features, init.frames, init.motion)
+    def decode(self, latent: Latent, init: Initialised, *, halved: bool = False) -> Tensor:
+        """Output frames [B, T', 3, scale * h, scale * w], or halved, unclamped, float32."""
+        return self.decoder(latent.sample, latent.features, init.frames, init.motion, halved=halved)
 
     def forward(self, frames: Tensor, fps_factor: int, video: Tensor | None = None) -> tuple[Tensor, Initialised]:
         """Return the output frames and the initialised video they were made from.

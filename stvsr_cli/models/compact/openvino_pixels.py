@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvsr_cli.models.compact.blocks import SLOPE, ResidualBlock
-from stvsr_cli.models.compact.codec import INPUT_GAIN, Decoder
+from stvsr_cli.models.compact.codec import INPUT_GAIN, Decoder, halved
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 """What OpenVINO is told to compute in; with 8-bit integers, that is what lies between the convolutions."""
@@ -46,12 +46,15 @@ class OpenVinoPixels:
                 torch.zeros(1, decoder.enter.out_channels, *[TRIED_PX // decoder.stride] * 2),
             )
 
-    def __call__(self, frames: Tensor, x: Tensor) -> Tensor:
-        """frames: [N, 3, h, w] in [0, 1]; x: [N, width, ., .]. Returns [N, 3, scale * h, scale * w], unclamped, float32."""
-        scale = self._decoder.scale
+    def __call__(self, frames: Tensor, x: Tensor, *, halve: bool = False) -> Tensor:
+        """frames: [N, 3, h, w] in [0, 1]; x: [N, width, ., .]. Returns [N, 3, scale * h, scale * w], unclamped, float32.
+
+        halve: as `Decoder.halved_pixels` does.
+        """
+        scale = self._decoder.scale // (2 if halve else 1)
         output = frames.new_empty(len(frames), 3, *(scale * side for side in frames.shape[-2:]))
         for i, added in enumerate(self._added(frames, x)):
-            self._decoder.enlarged(frames[i : i + 1], added, output[i : i + 1])
+            self._decoder.enlarged(frames[i : i + 1], halved(added) if halve else added, output[i : i + 1])
         return output
 
     def _added(self, frames: Tensor, x: Tensor) -> Iterator[Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from stvsr_cli.models.contract import OneStepModel, PartedModel
+from stvsr_cli.models.contract import HalvingModel, OneStepModel, PartedModel
 from stvsr_cli.models.fit.offload import resident_bytes
 
 GIB = 2**30
@@ -37,10 +37,27 @@ class MemoryPlan:
         return self.weights.get(part, 0) if self.offloaded else self.resident
 
 
+def window_bytes(model: OneStepModel, size: tuple[int, int, int, int], *, halved: bool = False) -> int:
+    """Return an upper estimate of the bytes one window needs beyond the weights.
+
+    size: as `plan_memory` takes it. halved: with `Request.halved`, of a `HalvingModel`.
+    """
+    if halved and isinstance(model, HalvingModel):
+        return model.halved_window_bytes(*size)
+    return model.window_bytes(*size)
+
+
 def plan_memory(
-    model: OneStepModel, num_frames: int, height_px: int, width_px: int, fps_factor: int, *, offload: str = "none"
+    model: OneStepModel,
+    num_frames: int,
+    height_px: int,
+    width_px: int,
+    fps_factor: int,
+    *,
+    halved: bool = False,
+    offload: str = "none",
 ) -> MemoryPlan:
-    """Return the plan of a model for windows of a size in input frames and pixels."""
+    """Return the plan of a model for windows of a size in input frames and pixels; halved: as `window_bytes` has it."""
     size = (num_frames, height_px, width_px, fps_factor)
     if isinstance(model, PartedModel):
         return MemoryPlan(
@@ -48,7 +65,7 @@ def plan_memory(
         )
     networks = [value for value in vars(model).values() if isinstance(value, nn.Module)]
     held = sum(tensor.nbytes for network in networks for tensor in network.state_dict().values())
-    return MemoryPlan(weights={"weights": held}, window={"window": model.window_bytes(*size)})
+    return MemoryPlan(weights={"weights": held}, window={"window": window_bytes(model, size, halved=halved)})
 
 
 def memory_lines(plan: MemoryPlan, usable: int | None) -> list[str]:

@@ -26,7 +26,8 @@ def _fresh():
 
 def made(model):
     with torch.inference_mode():
-        return run_window(model, FRAMES, Request())
+        halved = run_window(model, FRAMES, Request(halved=True))
+        return torch.cat([part.flatten() for part in (halved, run_window(model, FRAMES, Request()))])
 
 
 def test_each_region_is_one_graph_without_a_break():
@@ -51,14 +52,14 @@ def test_each_region_is_one_graph_without_a_break():
     for module, name in model.regions:
         setattr(module, name, explained(module, name))
     assert torch.equal(made(model), wanted)
-    assert set(seen) == {"pixels", "step", "similarity"}
+    assert set(seen) == {"pixels", "halved_pixels", "step", "similarity"}
 
 
 def test_what_is_compiled_computes_the_same():
     model = compact()
     wanted = made(model)
-    assert compile_regions(model, backend="aot_eager") == 4
-    assert compile_regions(model, backend="aot_eager") == 4  # once is enough
+    assert compile_regions(model, backend="aot_eager") == 5
+    assert compile_regions(model, backend="aot_eager") == 5  # once is enough
     assert (made(model) - wanted).abs().max() < 1e-5
     plain_regions(model)
     assert torch.equal(made(model), wanted)
@@ -73,7 +74,7 @@ def test_what_cannot_be_compiled_runs_as_it_is(caplog):
     compile_regions(model, backend=refuses)
     with caplog.at_level(logging.WARNING, "stvsr_cli"):
         assert torch.equal(made(model), wanted) and torch.equal(made(model), wanted)
-    assert len(caplog.messages) == 4 and all("runs as it is" in message for message in caplog.messages)
+    assert len(caplog.messages) == 5 and all("runs as it is" in message for message in caplog.messages)
 
 
 def test_memory_that_runs_out_is_not_the_compilers_fault():

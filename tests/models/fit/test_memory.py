@@ -76,15 +76,17 @@ def test_the_estimate_at_full_size_is_near_what_is_alive(name, size, monkeypatch
         ("tiny", torch.float32, META, (9, 256, 384, 2)),
     ],
 )
-def test_the_compact_models_estimate_for_a_card_is_near_what_is_alive(size, dtype, device, window, monkeypatch):
+@pytest.mark.parametrize("halved", [False, True])
+def test_the_compact_models_estimate_for_a_card_is_near_what_is_alive(size, dtype, device, window, halved, monkeypatch):
     count, height, width, factor = window
     monkeypatch.setattr(codec, "PIXELS_AT_ONCE", codec.CARD_PIXELS_AT_ONCE)
     monkeypatch.setattr(pixels, "ROWS_AT_ONCE", 10**9)
     model = full_size.build("compact", size, device, dtype)
     frames = torch.rand(1, count, 3, height, width, device=device)
     with patch("torch.autocast", lambda *_, **__: nullcontext()) if device == META else nullcontext():
-        alive = peak_bytes(lambda: run_window(model, frames, Request(fps_factor=factor)), model.network.parameters())
-    estimate = model.card_bytes((count - 1) * factor + 1, height, width)
+        request = Request(fps_factor=factor, halved=halved)
+        alive = peak_bytes(lambda: run_window(model, frames, request), model.network.parameters())
+    estimate = model.card_bytes((count - 1) * factor + 1, height, width, 2 if halved else 4)
     assert estimate == pytest.approx(alive, rel=TOLERANCE)
 
 
