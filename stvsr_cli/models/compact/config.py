@@ -41,6 +41,8 @@ class CompactConfig:
     """Feature channels between those two."""
     temporal_filter: float = 0.25
     """Strength of the temporal filter of the output frames, in [0, 0.5]; 0 leaves it out."""
+    restored_temporal_filter: float = 0.25
+    """The same where the restoration expert acts wholly; where it acts in part, the strength lies between the two."""
     flow_widths: tuple[int, ...] = (24, 32, 48, 64)
     """Feature channels of the flow pyramid at 1/2, 1/4, 1/8 and 1/16 of the input."""
     flow_radius: int = 3
@@ -85,8 +87,9 @@ class CompactConfig:
             raise ModelError(f"timestep={self.timestep} must lie in [0, {self.num_timesteps}).")
         if not 0 <= self.detail <= 1:
             raise ModelError(f"detail={self.detail} must lie in [0, 1].")
-        if not 0 <= self.temporal_filter <= 0.5:
-            raise ModelError(f"temporal_filter={self.temporal_filter} must lie in [0, 0.5].")
+        for name in ("temporal_filter", "restored_temporal_filter"):
+            if not 0 <= getattr(self, name) <= 0.5:
+                raise ModelError(f"{name}={getattr(self, name)} must lie in [0, 0.5].")
         if self.coarse_width % self.num_heads:
             raise ModelError(f"coarse_width={self.coarse_width} must be a multiple of num_heads={self.num_heads}.")
         if len(self.flow_widths) != 4:

@@ -94,6 +94,7 @@ class RestoringNetwork(DetailedNetwork):
     def __init__(self, config: CompactConfig) -> None:
         super().__init__(config)
         self.restorer = Expert(self, config.detail_rank)
+        self.decoder.temporal_filter = config.restored_temporal_filter
 
     def adapted(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `DetailedNetwork.adapted`."""

@@ -88,6 +88,10 @@ class CompactModel:
             for share, changes in zip(shares, self._changes, strict=True):
                 merged += share * changes[name].view_as(weight)
             self.network.get_parameter(name).data.copy_(merged)
+        config, restored = self.network.config, sum(shares[1:])
+        self.network.decoder.temporal_filter = config.temporal_filter + restored * (
+            config.restored_temporal_filter - config.temporal_filter
+        )
         self._shares = shares
         if self._pixels is not None:
             self._pixels = self._on_openvino(in_8_bits=self._pixels.in_8_bits)

@@ -273,6 +273,25 @@ def test_the_strengths_of_both_experts_are_dials(tmp_path: Path) -> None:
     assert torch.allclose(whole, network.adapted(weights)[name], atol=1e-3)  # which is what the stage trains
 
 
+@pytest.mark.parametrize(("detail", "restore", "strength"), [(1, 0, 0.3), (0, 1, 0.3), (1, 1, 0.1), (1, 0.5, 0.2)])
+def test_what_is_restored_has_its_own_temporal_filter(
+    tmp_path: Path, detail: float, restore: float, strength: float
+) -> None:
+    network = grown(RestoringNetwork(CompactConfig(temporal_filter=0.3, restored_temporal_filter=0.1)))
+    assert network.decoder.temporal_filter == 0.1  # as it is trained
+    frames = torch.rand(1, 2, 3, 32, 32)
+    made = []
+    for place, settings in enumerate(
+        (network.config, CompactConfig(temporal_filter=strength, restored_temporal_filter=strength))
+    ):
+        write_folder(settings, network.state_dict(), tmp_path / str(place))
+        model = load(tmp_path / str(place), torch.device("cpu"), torch.float32)
+        for request in (Request(detail=1 - detail, restore=0.7), Request(detail=detail, restore=restore)):
+            output = run_window(model, frames, request)
+        made.append(output)
+    assert torch.allclose(*made, atol=1e-5)
+
+
 def test_weights_without_the_restoration_expert_have_no_such_dial(tmp_path: Path) -> None:
     network = grown(DetailedNetwork(CompactConfig()))
     write_folder(network.config, network.state_dict(), tmp_path)

@@ -92,5 +92,6 @@ def test_training_sees_the_same_and_learns_through_it() -> None:
 
 
 def test_strength_is_checked() -> None:
-    with pytest.raises(ModelError, match="temporal_filter=0.6"):
-        CompactConfig(temporal_filter=0.6)
+    for name in ("temporal_filter", "restored_temporal_filter"):
+        with pytest.raises(ModelError, match=f"^{name}=0.6"):
+            CompactConfig(**{name: 0.6})
