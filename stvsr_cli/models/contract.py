@@ -11,6 +11,8 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
+from stvsr_cli.models.entry import Dial
+
 Init = TypeVar("Init")
 Latent = TypeVar("Latent")
 Condition = TypeVar("Condition")
@@ -44,6 +46,8 @@ class Traits:
     """Strength of the detail expert unless the user says otherwise."""
     restores: tuple[float, float] | None = None
     """From what degradation of the input on the restoration expert acts, and from what on wholly, in [0, 1]; None: there is none."""
+    lacks: tuple[Dial, ...] = ()
+    """Dials of which these weights have no expert."""
     denoiser: str = ""
     """Which of a `PartedModel`'s parts is the denoiser, whose linear layers may be quantized."""
     any_moment: bool = False

@@ -66,19 +66,30 @@ def load_model(
 
     weights: file or folder; None for a model without. between: the compact model's weights, which make the in-between
     frames for a model that is spatial only; without them they are blends. Raises ModelError if weights are missing or
-    do not fit, UsageError for an option the model does not have.
+    do not fit, or have no expert for a dial, UsageError for an option the model does not have.
     """
     given = check_options(entry, options or ModelOptions(), dials, fit)
     check_weights(entry, weights)
     asked = Loading(weights=weights, device=device, place=device, dtype=dtype, between=between, options=given)
     if not entry.large:
-        return entry.load(asked)
+        return _heeding(entry.load(asked), dials)
     from stvsr_cli.models.fit.asked import Fit
     from stvsr_cli.models.fit.fit import fit_model, loading_device
 
     fit = fit or Fit()
-    model = entry.load(replace(asked, place=loading_device(fit, device)))
+    model = _heeding(entry.load(replace(asked, place=loading_device(fit, device))), dials)
     fit_model(model, fit, device)
+    return model
+
+
+def _heeding(model: "OneStepModel", dials: Mapping[Dial, float]) -> "OneStepModel":
+    """The model, which has an expert for each dial that is turned up. Raises ModelError if it has not."""
+    for dial, strength in dials.items():
+        if strength and dial in model.traits.lacks:
+            raise ModelError(
+                f"--{dial}={strength:g}: these weights have no expert of which that is the strength.",
+                hint=f"Leave --{dial} out, or name weights that have it.",
+            )
     return model
 
 

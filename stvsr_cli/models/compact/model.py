@@ -17,6 +17,7 @@ from stvsr_cli.models.compact.expert import Expert
 from stvsr_cli.models.compact.network import CompactNetwork, Initialised, Latent
 from stvsr_cli.models.compact.openvino_pixels import OpenVinoPixels, calibrated, patterns
 from stvsr_cli.models.contract import Request, Traits
+from stvsr_cli.models.entry import Dial
 from stvsr_cli.models.layers.checkpoint import load_strict, read_tensors
 from stvsr_cli.models.layers.held import hold_weights
 from stvsr_cli.models.layers.insertion import keyframe_places
@@ -24,6 +25,8 @@ from stvsr_cli.models.layers.settings import refuse_unknown
 
 EXPERT, RESTORER = "expert.", "restorer."
 """Prefixes of the tensors of the detail expert and of the restoration expert; weights may come without them."""
+DIALS: tuple[Dial, ...] = ("detail", "restore")
+"""Set the strengths of the two."""
 RESTORES = (0.15, 0.45)
 """From what degradation of the input on the restoration expert acts, and from what on wholly."""
 SINCE = ("decoder.head.",)
@@ -67,6 +70,7 @@ class CompactModel:
             tile_overlap_px=32,
             detail=config.detail,
             restores=RESTORES if len(experts) > 1 else None,
+            lacks=DIALS[len(experts) :],
             any_moment=True,
             wants_context=config.uses_guidance,
         )

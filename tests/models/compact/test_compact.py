@@ -1,6 +1,7 @@
 """The compact network: its parts, and what must hold whatever its weights are."""
 
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from stvsr_cli.errors import ModelError
+from stvsr_cli.models.catalogue import find_model
 from stvsr_cli.models.compact.blocks import SLOPE, temporal_shift
 from stvsr_cli.models.compact.codec import Decoder
 from stvsr_cli.models.compact.config import CompactConfig
@@ -23,6 +25,7 @@ from stvsr_cli.models.layers import parts
 from stvsr_cli.models.layers.aggregation import ContextAggregation, flow_from_between
 from stvsr_cli.models.layers.flow import correlation
 from stvsr_cli.models.layers.insertion import even_moments, interleave, keyframe_places, rounds, weave
+from stvsr_cli.models.registry import load_model
 from stvsr_cli.models.step import run_window
 
 
@@ -297,6 +300,24 @@ def test_weights_without_the_restoration_expert_have_no_such_dial(tmp_path: Path
     write_folder(network.config, network.state_dict(), tmp_path)
     model = load(tmp_path, torch.device("cpu"), torch.float32)
     assert model.traits.restores is None and model.traits.restore(1.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacks"),
+    [(CompactNetwork, {"detail", "restore"}), (DetailedNetwork, {"restore"}), (RestoringNetwork, set())],
+)
+def test_a_dial_without_an_expert_can_only_be_turned_off(tmp_path: Path, kind: type, lacks: set[str]) -> None:
+    network = kind(CompactConfig())
+    write_folder(network.config, network.state_dict(), tmp_path)
+    for dial in ("detail", "restore"):
+        opened = partial(load_model, find_model("compact"), tmp_path, torch.device("cpu"), torch.float32)
+        assert opened(dials={dial: 0.0})
+        if dial in lacks:
+            with pytest.raises(ModelError, match=f"--{dial}=0.5: these weights have no expert") as caught:
+                opened(dials={dial: 0.5})
+            assert caught.value.hint is not None and f"Leave --{dial} out" in caught.value.hint
+        else:
+            assert opened(dials={dial: 0.5})
 
 
 def test_only_the_restoration_expert_learns_in_its_stage() -> None:
