@@ -54,7 +54,7 @@ def evaluate(
         import torch
 
         from stvsr_cli.models.catalogue import find_model
-        from stvsr_cli.models.entry import given_dials
+        from stvsr_cli.models.dials import given_dials
         from stvsr_cli.models.fit.device import pick_device
         from stvsr_cli.models.registry import load_model, load_with
         from stvsr_cli.quality.features import Perceptual

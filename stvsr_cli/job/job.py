@@ -8,7 +8,8 @@ from typing import Literal, get_args
 from stvsr_cli.errors import UsageError
 from stvsr_cli.job.timeline import MOST_FACTOR
 from stvsr_cli.media.write.settings import EncoderConfig
-from stvsr_cli.models.entry import Dial, ModelOptions, given_dials
+from stvsr_cli.models.dials import Dial, given_dials
+from stvsr_cli.models.entry import ModelOptions
 from stvsr_cli.models.fit.asked import Fit
 from stvsr_cli.runtime.watchdog import check_timeout
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
-from stvsr_cli.models.entry import Dial
+from stvsr_cli.models.dials import Dial
 
 Init = TypeVar("Init")
 Latent = TypeVar("Latent")

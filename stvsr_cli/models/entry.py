@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from stvsr_cli.models.dials import Dial
 from stvsr_cli.weights.hub import Source
 
 if TYPE_CHECKING:
@@ -15,14 +16,6 @@ if TYPE_CHECKING:
 
 ColorFix = Literal["adain", "wavelet", "none"]
 Posterior = Literal["mode", "sample"]
-Dial = Literal["detail", "restore"]
-"""Strengths in [0, 1]."""
-
-
-def given_dials(detail: float | None, restore: float | None) -> dict[Dial, float]:
-    """The strengths that are given."""
-    dials: dict[Dial, float | None] = {"detail": detail, "restore": restore}
-    return {name: strength for name, strength in dials.items() if strength is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

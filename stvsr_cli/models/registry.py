@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stvsr_cli.errors import ModelError, UsageError
-from stvsr_cli.models.entry import Dial, Loading, ModelEntry, ModelOptions, flag_of
+from stvsr_cli.models.dials import Dial
+from stvsr_cli.models.entry import Loading, ModelEntry, ModelOptions, flag_of
 
 if TYPE_CHECKING:
     import torch

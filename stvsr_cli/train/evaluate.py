@@ -18,7 +18,7 @@ from stvsr_cli.media.read.decode import Picture
 from stvsr_cli.media.read.degradation import estimated
 from stvsr_cli.media.read.probe import ColorTags
 from stvsr_cli.models.contract import OneStepModel, Request
-from stvsr_cli.models.entry import Dial
+from stvsr_cli.models.dials import Dial
 from stvsr_cli.models.registry import NO_DIALS
 from stvsr_cli.models.step import run_window
 from stvsr_cli.quality.measures import measure

@@ -17,7 +17,7 @@ from stvsr_cli.models.compact.expert import Expert
 from stvsr_cli.models.compact.network import CompactNetwork, Initialised, Latent
 from stvsr_cli.models.compact.openvino_pixels import OpenVinoPixels, calibrated, patterns
 from stvsr_cli.models.contract import Request, Traits
-from stvsr_cli.models.entry import Dial
+from stvsr_cli.models.dials import Dial
 from stvsr_cli.models.layers.checkpoint import load_strict, read_tensors
 from stvsr_cli.models.layers.held import hold_weights
 from stvsr_cli.models.layers.insertion import keyframe_places
