@@ -12,9 +12,10 @@ ROOMS = ("cli", "doctor", "preview", "batch", "bench", "pipeline", "engine", "du
 """From the top of the house to its ground."""
 SYSTEMS = {"models.compact", "models.osdenhancer", "models.dloral", "models.diffst"}
 WITHIN = {
-    **{name: {"models.contract", "models.step", "models.layers", name} for name in SYSTEMS},
+    **{name: {"models.dials", "models.contract", "models.step", "models.layers", name} for name in SYSTEMS},
     "models.layers": {"models.layers"},
-    "models.contract": set(),
+    "models.dials": set(),
+    "models.contract": {"models.dials"},
     "models.step": {"models.contract"},
     "models.fit": {"models.contract", "models.fit"},
     "models.linear": {"models.contract", "models.layers.insertion"},
