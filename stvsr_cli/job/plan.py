@@ -1,7 +1,9 @@
 """What a job will do, decided before the first frame: sizes, times, windows, tiles, memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from math import ceil, floor
 
 from stvsr_cli.color.convert import output_color
@@ -16,7 +18,7 @@ from stvsr_cli.media.write.choice import fitted
 from stvsr_cli.media.write.encode import choose_pix_fmt
 from stvsr_cli.media.write.mux import OutputSpec
 from stvsr_cli.media.write.settings import EncoderConfig
-from stvsr_cli.models.contract import HalvingModel, OneStepModel, Request
+from stvsr_cli.models.contract import HalvingModel, OneStepModel, Request, Traits
 from stvsr_cli.models.fit.memory import MemoryPlan, plan_memory, window_bytes
 
 SMALLEST_TILE_PX = 128
@@ -114,12 +116,17 @@ def make_plan(
     factor = timeline.factor or 1 + ceil(timeline.multiple)
     size = find_size(info, job)
     halved = isinstance(model, HalvingModel) and 2 * size.factor <= traits.scale
-    length = job.window if job.window is not None else _length(job, info, model, (factor, halved), usable_bytes)
+
+    def need(count: int, tall: int, wide: int) -> int:
+        """Bytes of a window of so many source frames of a size."""
+        return window_bytes(model, (count, tall, wide, factor), halved=halved)
+
+    length = job.window if job.window is not None else _length(job, info, traits, need, usable_bytes)
     overlap = job.overlap if job.overlap is not None else min(traits.overlap, max(1, length - 1))
     windows = WindowConfig(size=max(length, 2) if job.window is None else length, overlap=overlap)
     count = _num_frames(start, end, info)
     encoder = fitted(job.encoder, job.output)
-    tile = _tile(job, info, model, (windows.size, factor, halved), usable_bytes)
+    tile = _tile(job, info, traits, partial(need, windows.size), usable_bytes)
     steady = taken_steadily(job, info)
     if steady is not None and count is not None:
         count = round(count / info.average_rate * steady)
@@ -181,44 +188,39 @@ def _spec(
     )
 
 
-def _length(job: Job, info: VideoInfo, model: OneStepModel, made: tuple[int, bool], usable_bytes: int | None) -> int:
+def _length(
+    job: Job, info: VideoInfo, traits: Traits, need: Callable[[int, int, int], int], usable_bytes: int | None
+) -> int:
     """The longest of the model's windows that memory has ample room for; the usual one where frames must be tiled.
 
-    made: output frames for each source frame, and whether they are halved.
+    need: bytes of a window, by its source frames, height and width.
     """
-    traits = model.traits
     side = job.tile if job.tile is not None else traits.tile_px
     tall, wide = (min(side or length, length) for length in (info.height, info.width))
     room = 0 if usable_bytes is None else SHARE_FOR_LONGER_WINDOWS * usable_bytes
-    factor, halved = made
-    needs = {n: window_bytes(model, (n, tall, wide, factor), halved=halved) for n in traits.longer_windows}
-    return max([traits.window, *(n for n, need in needs.items() if need <= room)])
+    return max([traits.window, *(n for n in traits.longer_windows if need(n, tall, wide) <= room)])
 
 
 def _tile(
-    job: Job, info: VideoInfo, model: OneStepModel, window: tuple[int, int, bool], usable_bytes: int | None
+    job: Job, info: VideoInfo, traits: Traits, need: Callable[[int, int], int], usable_bytes: int | None
 ) -> TileConfig:
-    """window: source frames per model call, output frames for each, and whether they are halved."""
-    traits = model.traits
+    """need: bytes of a window, by its height and width."""
     overlap = traits.tile_overlap_px
     size = job.tile if job.tile is not None else traits.tile_px
     if job.tile is None and size == 0 and usable_bytes is not None:
-        size = _fitting_tile(info, model, window, usable_bytes)
+        size = _fitting_tile(info, traits, need, usable_bytes)
     return TileConfig(size_px=0 if size >= max(info.width, info.height) else size, overlap_px=overlap)
 
 
-def _fitting_tile(info: VideoInfo, model: OneStepModel, window: tuple[int, int, bool], usable_bytes: int) -> int:
+def _fitting_tile(info: VideoInfo, traits: Traits, need: Callable[[int, int], int], usable_bytes: int) -> int:
     """The largest tile whose window fits into memory, by number of tiles along the longer side; 0: whole frames."""
-    traits = model.traits
     longer = max(info.width, info.height)
-    count_in, factor, halved = window
     least = max(SMALLEST_TILE_PX, 4 * traits.tile_overlap_px, traits.minimum_px)
     for count in range(1, longer):
         size = -(-longer // count) + (traits.tile_overlap_px if count > 1 else 0)
         size = max(-(-size // traits.multiple_px) * traits.multiple_px, least)
         tall, wide = min(size, info.height), min(size, info.width)
-        need = window_bytes(model, (count_in, tall, wide, factor), halved=halved)
-        if need <= usable_bytes or size == least:
+        if need(tall, wide) <= usable_bytes or size == least:
             return 0 if count == 1 else size
     return 0
 
