@@ -27,8 +27,10 @@ from stvsr_cli.train.losses import (
     off_grid,
 )
 from stvsr_cli.train.motion import motion_losses
+from stvsr_cli.train.motion_teacher import load_motion_teacher
 from stvsr_cli.train.samples import Batch
 from stvsr_cli.train.stage import Losses, Stage, begins_with, perceptual_of, train_only
+from stvsr_cli.train.teacher import load_teacher
 
 
 def autoencoder_losses(network: TargetedNetwork, batch: Batch, perceptual: nn.Module | None) -> Losses:
@@ -230,6 +232,7 @@ ADDED = (
 STAGES: dict[str, Stage[Any]] = {
     "autoencoder": Stage(begins_with(TARGET), autoencoder_losses, ADDED),
     "flow": Stage(begins_with("flow.", "aggregation."), flow_losses, ADDED),
+    "motion": Stage(begins_with("flow.", "aggregation."), flow_losses, ADDED, teacher=load_motion_teacher),
     "diffusion": Stage(begins_with("denoiser.", "guidance."), diffusion_losses, ADDED, {"velocity": TARGET}),
     "one_step": Stage(
         begins_with("aggregation.", "encoder.", "denoiser.", "decoder.", "guidance."),
@@ -240,11 +243,16 @@ STAGES: dict[str, Stage[Any]] = {
     "decoder": Stage(begins_with("decoder."), decoder_losses, ADDED),
     "temporal": Stage(begins_with("denoiser.temporal."), decoder_losses, ADDED),
     "detail": Stage(begins_with("expert.", CRITIC), decoder_losses, ADDED),
-    "pixels": Stage(begins_with("decoder.", "expert.", CRITIC), pixels_losses, ADDED),
-    "joint": Stage(begins_with("encoder.", "denoiser.", "decoder.", "expert.", CRITIC), joint_losses, ADDED),
-    "restore": Stage(begins_with("restorer.", CRITIC), joint_losses, ADDED),
+    "pixels": Stage(begins_with("decoder.", "expert.", CRITIC), pixels_losses, ADDED, teacher=load_teacher),
+    "joint": Stage(
+        begins_with("encoder.", "denoiser.", "decoder.", "expert.", CRITIC),
+        joint_losses,
+        ADDED,
+        teacher=load_teacher,
+    ),
+    "restore": Stage(begins_with("restorer.", CRITIC), joint_losses, ADDED, teacher=load_teacher),
 }
-"""In the order of training; the temporal and the detail expert may take turns. What comes before the last leaves out what that adds."""
+"""In the order of training, but that `motion` may follow any; the temporal and the detail expert may take turns. What comes before the last leaves out what that adds."""
 
 
 def _network(config: StageConfig, settings: CompactConfig) -> CompactNetwork:

@@ -33,7 +33,7 @@ class DataConfig:
     seed: int = 1
     """Seed of everything drawn for the data."""
     teacher: str = ""
-    """Weights of the teacher that makes the lessons (Real-ESRGAN x4plus, as its ncnn package has them); empty: none."""
+    """Weights of the teacher that makes the lessons: Real-ESRGAN x4plus, as its ncnn package has them; in the stage `motion` RIFE. Empty: none."""
     lesson_share: float = 0.0
     """Share of batches that are lessons made before."""
     live_lessons: bool = False
@@ -99,9 +99,7 @@ class StageConfig:
     @property
     def looks_at_flow(self) -> bool:
         """Whether a loss looks at the flow between the frames of the clips."""
-        return self.stage == "flow" or any(
-            self.losses.get(name) or self.losses_before.get(name) for name in FLOW_LOSSES
-        )
+        return any(self.losses.get(name) or self.losses_before.get(name) for name in FLOW_LOSSES)
 
     def weights_at(self, step: int) -> dict[str, float]:
         """Weights of the losses at a step."""

@@ -25,8 +25,7 @@ from stvsr_cli.train.origin import find_start, load_part, load_weights, losses_w
 from stvsr_cli.train.plot import plot_log
 from stvsr_cli.train.publish import publish
 from stvsr_cli.train.samples import Batch, StepDataset, batches
-from stvsr_cli.train.stage import Stage, features_in, total, train_only
-from stvsr_cli.train.teacher import Teacher, load_teacher
+from stvsr_cli.train.stage import Stage, Teaching, features_in, total, train_only
 from stvsr_cli.train.validate import Validation
 
 logger = logging.getLogger(__name__)
@@ -141,12 +140,14 @@ class Trainer:
             measure = Perceptual(features).to(device) if features else None
             self.validation = Validation(kept_apart, self.network.config.multiple_px, measure)
 
-    def _teacher(self, data: Path) -> Teacher | None:
+    def _teacher(self, data: Path) -> Teaching | None:
         if not self.config.data.live_lessons:
             return None
         if not self.config.data.teacher:
             raise UsageError("live_lessons asks for a teacher.", hint="Set teacher under [data].")
-        return load_teacher(data / self.config.data.teacher).to(self.device)
+        if self.stage.teacher is None:
+            raise UsageError(f"the stage {self.config.stage} learns from no teacher.", hint="Leave live_lessons out.")
+        return self.stage.teacher(data / self.config.data.teacher).to(self.device)
 
     @property
     def state_path(self) -> Path:

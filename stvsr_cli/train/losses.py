@@ -22,6 +22,8 @@ __all__ = [
     "psnr",
 ]
 
+ROBUST_PX, ROBUST_POWER = 0.1, 0.4
+"""Of flow errors: below how many pixels they hardly count, and to which power their squares do (as in PWC-Net)."""
 PERIOD_PX = 8
 """Pixels after which a network's output grid, and the strides of what looks at it, repeat."""
 
@@ -102,5 +104,5 @@ def flow_error(levels: list[Tensor], target: Tensor) -> Tensor:
         ratio = target.shape[-1] / level.shape[-1]
         reduced = functional.adaptive_avg_pool2d(target.flatten(0, 1), (level.shape[-2], level.shape[-1]))
         difference = level.flatten(0, 1) * ratio - reduced
-        total = total + (difference.square().sum(1) + 0.01).pow(0.4).mean()
+        total = total + (difference.square().sum(1) + ROBUST_PX**2).pow(ROBUST_POWER).mean()
     return total / len(levels)

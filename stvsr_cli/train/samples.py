@@ -31,6 +31,16 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class MotionLesson:
+    """What a teacher of motion makes in the middle between keyframes."""
+
+    frames: Tensor
+    """[B, K-1, 3, h, w]."""
+    flow: Tensor
+    """[B, K-1, 4, h/2, w/2] in those positions: x, y to the keyframe before, x, y to the one after."""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Pictures are uint8 as they are made, and float32 in [0, 1] once they are on a device (`to`)."""
 
@@ -47,6 +57,8 @@ class Batch:
     """[B', 3, scale * h, scale * w]: what a teacher would make of a keyframe of the first samples; None: it has seen none."""
     taught_keyframe: int = 0
     """Which keyframe that is."""
+    moved: MotionLesson | None = None
+    """What a teacher of motion makes of the keyframes before degradation; None: it has seen none."""
     strengths: Tensor | None = None
     """[B, 3] float32 in [0, 1]: how strongly each sample was degraded, see `degrade.strengths`; None: it is not known."""
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,16 @@ Network = TypeVar("Network", bound=nn.Module)
 Losses = dict[str, Tensor]
 
 
+class Teaching(Protocol):
+    """A published network that shows what it would make of a batch."""
+
+    def to(self, device: torch.device) -> "Teaching":
+        """Move its weights to a device."""
+
+    def taught(self, batch: Batch) -> Batch:
+        """Return the batch with what this makes of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage(Generic[Network]):
     """What a stage trains, and towards what."""
@@ -32,6 +42,8 @@ class Stage(Generic[Network]):
     """Prefixes of parameters that the weights to start from may lack, or hold without need."""
     relies_on: Mapping[str, str] = field(default_factory=dict)
     """By loss: prefix of the parameters that give its reference, and that an earlier stage has to have trained."""
+    teacher: Callable[[Path], Teaching] | None = None
+    """Loads the teacher that may see its batches, from the teacher's weights; None: it learns from none."""
     export: Callable[[Network, dict[str, Tensor], Path], None] | None = None
     """Writes a folder that the model's `load` reads, from the network's state; `build` sets it."""
 
