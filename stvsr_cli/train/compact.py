@@ -232,7 +232,6 @@ ADDED = (
 STAGES: dict[str, Stage[Any]] = {
     "autoencoder": Stage(begins_with(TARGET), autoencoder_losses, ADDED),
     "flow": Stage(begins_with("flow.", "aggregation."), flow_losses, ADDED),
-    "motion": Stage(begins_with("flow.", "aggregation."), flow_losses, ADDED, teacher=load_motion_teacher),
     "diffusion": Stage(begins_with("denoiser.", "guidance."), diffusion_losses, ADDED, {"velocity": TARGET}),
     "one_step": Stage(
         begins_with("aggregation.", "encoder.", "denoiser.", "decoder.", "guidance."),
@@ -251,17 +250,18 @@ STAGES: dict[str, Stage[Any]] = {
         teacher=load_teacher,
     ),
     "restore": Stage(begins_with("restorer.", CRITIC), joint_losses, ADDED, teacher=load_teacher),
+    "motion": Stage(begins_with("flow.", "aggregation."), flow_losses, ADDED, teacher=load_motion_teacher),
 }
-"""In the order of training, but that `motion` may follow any; the temporal and the detail expert may take turns. What comes before the last leaves out what that adds."""
+"""In the order of training; the temporal and the detail expert may take turns. What comes before the last leaves out what that adds."""
 
 
 def _network(config: StageConfig, settings: CompactConfig) -> CompactNetwork:
     weighed = {name for name, weight in config.losses.items() if weight}
     if config.stage in ("autoencoder", "diffusion") or "latent" in weighed:
         return TargetedNetwork(settings)
-    if config.stage not in ("detail", "pixels", "joint", "restore"):
+    if config.stage not in ("detail", "pixels", "joint", "restore", "motion"):
         return CompactNetwork(settings)
-    network = (RestoringNetwork if config.stage == "restore" else DetailedNetwork)(settings)
+    network = (RestoringNetwork if config.stage in ("restore", "motion") else DetailedNetwork)(settings)
     if "adversarial" in weighed:
         network.critic = Critic()
     return network

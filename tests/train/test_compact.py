@@ -32,6 +32,7 @@ LOSSES = {
     "pixels": "{ plain_fidelity = 1.0, plain_even = 0.1, pixel = 1.0, even = 0.1, adversarial = 0.1, critic = 1.0 }",
     "joint": "{ plain_fidelity = 1.0, pixel = 1.0, even = 0.1, adversarial = 0.1, critic = 1.0 }",
     "restore": "{ pixel = 1.0, even = 0.1, adversarial = 0.1, critic = 1.0 }",
+    "motion": "{ between = 1.0 }",
 }
 PARTS = {
     "autoencoder": {"target"}, "flow": {"flow", "aggregation"}, "diffusion": {"denoiser", "guidance"},
@@ -40,6 +41,7 @@ PARTS = {
     "pixels": {"decoder", "expert", "critic"},
     "joint": {"encoder", "denoiser", "decoder", "expert", "critic"},
     "restore": {"restorer", "critic"},
+    "motion": {"flow", "aggregation"},
 }  # fmt: skip
 
 
