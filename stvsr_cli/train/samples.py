@@ -161,7 +161,7 @@ class StepDataset(Dataset[Batch]):
 
     def _pace(self, rng: np.random.Generator) -> Pace:
         keyframes, kind = self.config.keyframes, rng.random()
-        if kind < 0.76 or self.config.stage == "flow":
+        if kind < 0.76 or self.config.stage in ("flow", "motion"):
             return Pace(2, 2, keyframes)
         return Pace(4, 2, keyframes) if kind < 0.88 else Pace(4, 4, max(keyframes - 1, 2))
 

@@ -4,7 +4,7 @@
 
 PSNR, in RGB, against the reduced original of the frames halfway between two of the input, by clip and track: `compact` is
 what the model begins with, before it enlarges; `dis` the mean of both neighbours, warped along OpenCV's DIS flow; `rife` and
-`rife_x2` what RIFE 4.6 makes of the input as it is and of the input doubled. `stvsr_cli/train/motion_teacher.py` says where
+`rife_x2` what RIFE makes of the input as it is and of the input doubled. `stvsr_cli/train/motion_teacher.py` says where
 its weights are to be had.
 """
 

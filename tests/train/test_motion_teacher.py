@@ -45,7 +45,9 @@ def test_weights_that_are_not_its_own_are_refused(weights: Path, tmp_path: Path)
     (tmp_path / "empty.pkl").touch()
     torch.save({"block0": torch.zeros(1)}, tmp_path / "other.pkl")
     torch.save([1, 2], tmp_path / "list.pkl")
-    for name in ("short", "text", "empty", "other", "list", "none"):
+    with pytest.raises(ModelError, match="No such file"):
+        load_motion_teacher(tmp_path / "none.pkl")
+    for name in ("short", "text", "empty", "other", "list"):
         with pytest.raises(ModelError, match=f"{name}.pkl is not RIFE") as caught:
             load_motion_teacher(tmp_path / f"{name}.pkl")
         assert "\n" not in str(caught.value)
