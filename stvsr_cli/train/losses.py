@@ -20,10 +20,11 @@ __all__ = [
     "mesh_error",
     "off_grid",
     "psnr",
+    "robust_length",
 ]
 
 ROBUST_PX, ROBUST_POWER = 0.1, 0.4
-"""Of flow errors: below how many pixels they hardly count, and to which power their squares do (as in PWC-Net)."""
+"""Of flow errors: below how many pixels they hardly count, and to which power their squares do."""
 PERIOD_PX = 8
 """Pixels after which a network's output grid, and the strides of what looks at it, repeat."""
 
@@ -104,5 +105,10 @@ def flow_error(levels: list[Tensor], target: Tensor) -> Tensor:
         ratio = target.shape[-1] / level.shape[-1]
         reduced = functional.adaptive_avg_pool2d(target.flatten(0, 1), (level.shape[-2], level.shape[-1]))
         difference = level.flatten(0, 1) * ratio - reduced
-        total = total + (difference.square().sum(1) + ROBUST_PX**2).pow(ROBUST_POWER).mean()
+        total = total + robust_length(difference, 1).mean()
     return total / len(levels)
+
+
+def robust_length(difference: Tensor, axis: int) -> Tensor:
+    """Robust size of flow differences, x and y along an axis, which goes; as in PWC-Net."""
+    return (difference.square().sum(axis) + ROBUST_PX**2).pow(ROBUST_POWER)

@@ -7,7 +7,7 @@ from torch.nn import functional
 from stvsr_cli.models.layers.aggregation import ContextAggregation
 from stvsr_cli.models.layers.flow import FlowNetwork
 from stvsr_cli.models.layers.warp import warp
-from stvsr_cli.train.losses import ROBUST_POWER, ROBUST_PX, charbonnier, flow_error, log_error
+from stvsr_cli.train.losses import charbonnier, flow_error, log_error, robust_length
 from stvsr_cli.train.samples import Batch, MotionLesson
 
 WORTH_LEARNING = 0.5 / 255
@@ -38,8 +38,7 @@ def taught_flow_error(frames: Tensor, flow: Tensor, wanted: Tensor, lesson: Moti
     frames, wanted: [B, K-1, 3, h, w]; flow: [B, K-1, 4, h/2, w/2].
     """
     own, other = (_error_around(made.detach() - wanted) for made in (frames, lesson.frames))
-    squares = (flow.float() - lesson.flow).square().unflatten(2, (2, 2)).sum(3)  # [B, K-1, 2, h/2, w/2]
-    distance = (squares + ROBUST_PX**2).pow(ROBUST_POWER).sum(2)
+    distance = robust_length((flow.float() - lesson.flow).unflatten(2, (2, 2)), 3).sum(2)  # [B, K-1, h/2, w/2]
     return (distance * (other < own - WORTH_LEARNING)).mean()
 
 

@@ -81,9 +81,8 @@ def test_it_sees_every_batch_of_its_stage(
     recipe.write_text(TABLE.format("motion", "between = 10.0, taught_flow = 0.5", weights))
     run(recipe, data=sources, out=tmp_path, cache=cache[1])
     log = (tmp_path / "motion.csv").read_text()
-    assert (
-        "train,taught_flow," in log and "train,flow," not in log
-    )  # the clips' own flow is not made where no loss looks
+    # the clips' own flow is not made where no loss looks
+    assert "train,taught_flow," in log and "train,flow," not in log
     batch = StepDataset(cache[0], cache[1], read_config(recipe))[0].to(CPU)
     moved = load_motion_teacher(weights).taught(batch).moved
     assert moved is not None
