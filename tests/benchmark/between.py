@@ -27,9 +27,9 @@ from stvsr_cli.train.motion_teacher import load_motion_teacher
 from stvsr_cli.train.validate import TRACKS, to_tensor, track
 from stvsr_cli.weights.places import find_weights
 
-NUM_FRAMES, UNIT_PX = 13, 16
+NUM_FRAMES = 13
 PADDED_PX = 64
-"""Multiple of the sides that RIFE takes."""
+"""Multiple to which the sides are padded for RIFE, as its package does; it takes those of 32."""
 
 
 def by_classical_flow(low):
@@ -57,11 +57,13 @@ def by_rife(rife, low, doubled):
 
 def measured(frames, network, rife):
     """Mean PSNR by track and by what made the frames between. frames: [T, H, W, 3] uint8, full-size."""
+    unit = network.config.multiple_px
     for name in TRACKS:
         low = apply(frames[::2], track(name), SCALE, np.random.default_rng(7))
-        low = low[:, : low.shape[1] // UNIT_PX * UNIT_PX, : low.shape[2] // UNIT_PX * UNIT_PX]
+        height, width = (side // unit * unit for side in low.shape[1:3])
+        low = low[:, :height, :width]
         given = to_tensor(low)
-        wanted = functional.avg_pool2d(to_tensor(frames[1::2]), SCALE)[..., : low.shape[1], : low.shape[2]]
+        wanted = functional.avg_pool2d(to_tensor(frames[1::2]), SCALE)[..., :height, :width]
         made = {"compact": network.initialise(given[None], 2).frames[0, 1::2], "dis": by_classical_flow(low)}
         if rife is not None:
             made |= {"rife": by_rife(rife, given, doubled=False), "rife_x2": by_rife(rife, given, doubled=True)}
